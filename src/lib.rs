@@ -1,0 +1,2 @@
+//! infinity_embed
+::pgrx::pg_module_magic!();
