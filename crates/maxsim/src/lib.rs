@@ -1,1 +1,31 @@
-//! maxsim
+//! MaxSim, the late-interaction score of ColBERT and ColPali: `Σ_i max_j ⟨q_i, d_j⟩`.
+//!
+//! Used by the extension's `maxsim()` and `@#`. A query is packed once ([`Query::new`]) and then scores many
+//! documents; the documents are read in place, at any alignment, and never copied as a whole.
+//!
+//! ```
+//! let query = maxsim::Query::new(&[1.0, 0.0, 0.0, 1.0], 2)?; // two tokens of two components
+//! let document = [0.6, 0.8, 1.0, 0.0, 0.0, -1.0]; // three tokens
+//! assert!((query.score_f32(&document)? - 1.8).abs() < 1e-6); // 1.0 from token 1, 0.8 from token 0
+//! # Ok::<(), maxsim::Error>(())
+//! ```
+//!
+//! # Not-a-number and infinities
+//! Callers are expected to keep them out ([`all_finite`] is cheap). When they come anyway nothing crashes: a
+//! similarity that is NaN never is the maximum, a query token that has no other similarity contributes −∞, and
+//! infinities obey IEEE 754 arithmetic. Products of finite values that overflow f32 are infinities too.
+//!
+//! # Source
+//! Khattab and Zaharia, *ColBERT*, SIGIR 2020, equation 3.
+
+mod error;
+mod finite;
+mod kernel;
+pub mod naive;
+mod portable;
+mod query;
+
+pub use error::Error;
+pub use finite::all_finite;
+pub use kernel::{Kernel, kernel_name};
+pub use query::{Match, Query};
