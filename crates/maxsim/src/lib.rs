@@ -18,11 +18,12 @@
 //! # Source
 //! Khattab and Zaharia, *ColBERT*, SIGIR 2020, equation 3.
 
+mod arch;
+mod dense;
 mod error;
 mod finite;
 mod kernel;
 pub mod naive;
-mod portable;
 mod query;
 
 pub use error::Error;

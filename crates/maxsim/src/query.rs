@@ -1,7 +1,9 @@
 //! The packed query: made once a statement by the caller, then asked to score one document after another.
 
+use crate::Kernel;
+use crate::arch::routines;
+use crate::dense::Packed;
 use crate::error::{Error, tokens};
-use crate::{Kernel, portable};
 
 /// A query packed for scoring.
 ///
@@ -14,7 +16,7 @@ pub struct Query {
     dim: usize,
     tokens: usize,
     kernel: Kernel,
-    packed: Vec<f32>,
+    packed: Packed,
 }
 
 /// The document token that matches a query token best.
@@ -51,7 +53,7 @@ impl Query {
             kernel.name()
         );
         let tokens = tokens(values.len(), dim)?;
-        let packed = portable::pack(values, dim);
+        let packed = Packed::new(routines(kernel), values, dim);
         Ok(Query {
             values: values.to_vec(),
             dim,
@@ -82,7 +84,7 @@ impl Query {
     /// The memory it holds, for callers that account for it.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        size_of::<Query>() + size_of::<f32>() * (self.values.capacity() + self.packed.capacity())
+        size_of::<Query>() + size_of::<f32>() * self.values.capacity() + self.packed.size_bytes()
     }
 
     /// Scores one document: `Σ_i max_j ⟨q_i, d_j⟩`.
@@ -98,9 +100,7 @@ impl Query {
     /// [`naive::score`](crate::naive::score), where ε = 2⁻²³ and |·| is the Euclidean norm.
     pub fn score_f32(&self, document: &[f32]) -> Result<f64, Error> {
         tokens(document.len(), self.dim)?;
-        Ok(match self.kernel {
-            Kernel::Portable => portable::score(&self.packed, self.tokens, document, self.dim),
-        })
+        Ok(self.packed.score(document))
     }
 
     /// The best document token of each query token, in the order of the query's tokens.
