@@ -69,7 +69,7 @@ start() {
         echo "unix_socket_directories = '$(cat "$home/socket_folder")'" >>"$data/postgresql.conf"
     }
     for setting in "$@"; do
-        echo "${setting%%=*} = '${setting#*=}'" >>"$data/postgresql.conf"
+        printf "%s = '%s'\n" "${setting%%=*}" "$(sed "s/'/''/g" <<<"${setting#*=}")" >>"$data/postgresql.conf"
     done
     running || pg_ctl start --wait --log "$home/server.log" </dev/null || {
         tail -n 20 "$home/server.log" >&2

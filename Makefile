@@ -1,0 +1,37 @@
+# The commands of the project; what they do stands in scripts/ and tests/run.
+# PG_MAJOR=16 PG_CONFIG=/path/to/pg_config choose another PostgreSQL than Debian's 15.
+
+.PHONY: help demo clean-demo test test-all test-infinity-full lint fmt install clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: ## the whole loop on real data: server, cluster, embeddings, rankings
+	@scripts/demo.sh
+
+clean-demo: ## stop and remove everything that `make demo` made
+	@scripts/clean_demo.sh
+
+test: ## all tests, as in continuous integration
+	@tests/run
+
+test-all: ## the same and those that take long
+	@tests/run --all
+
+test-infinity-full: ## the client against real ColQwen2, ColPali and ColBERT models
+	@tests/run --only infinity-full
+
+lint: ## formatting, clippy, shell syntax
+	@tests/run --only lint
+
+fmt: ## format the Rust code
+	@cargo fmt --all
+
+install: ## the release build into the private PostgreSQL under target/
+	@scripts/prerequisites.sh
+	@scripts/cargo_pgrx.sh
+	@scripts/private_postgres.sh
+	@scripts/build_extension.sh release
+
+clean: ## stop every scratch cluster and remove target/
+	@scripts/clean.sh

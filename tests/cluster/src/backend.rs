@@ -1,0 +1,99 @@
+//! A server process, by its id: what tests look at, cancel, terminate or kill.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use postgres::Client;
+
+/// A process of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    pid: i32,
+}
+
+impl Backend {
+    /// The process with this id.
+    pub fn new(pid: i32) -> Self {
+        Self { pid }
+    }
+
+    /// The process behind a session.
+    pub fn of(client: &mut Client) -> Self {
+        let row = client
+            .query_one("SELECT pg_backend_pid()", &[])
+            .expect("the session is idle");
+        Self::new(row.get(0))
+    }
+
+    /// Its id.
+    pub fn pid(self) -> i32 {
+        self.pid
+    }
+
+    /// `pg_cancel_backend`, called in another session of a superuser.
+    pub fn cancel(self, other: &mut Client) {
+        self.signal("pg_cancel_backend", other);
+    }
+
+    /// `pg_terminate_backend`, called in another session of a superuser.
+    pub fn terminate(self, other: &mut Client) {
+        self.signal("pg_terminate_backend", other);
+    }
+
+    fn signal(self, function: &str, other: &mut Client) {
+        let row = other
+            .query_one(&format!("SELECT {function}($1)"), &[&self.pid])
+            .expect("a superuser may signal a backend");
+        assert!(row.get::<_, bool>(0), "process {} has gone", self.pid);
+    }
+
+    /// SIGKILL: for a backend, PostgreSQL then restarts all of them; for the postmaster, the cluster is down.
+    pub fn kill(self) {
+        let status = Command::new("kill")
+            .args(["-KILL", &self.pid.to_string()])
+            .status()
+            .expect("kill can be run");
+        assert!(status.success(), "process {} has gone", self.pid);
+    }
+
+    /// Whether it is there (a dead child that nobody has waited for is not).
+    pub fn is_alive(self) -> bool {
+        // The state follows the name, which stands in parentheses and may contain anything.
+        std::fs::read_to_string(self.directory().join("stat")).is_ok_and(|stat| {
+            stat.rsplit(')')
+                .next()
+                .is_some_and(|rest| !rest.trim_start().starts_with('Z'))
+        })
+    }
+
+    /// The names of its threads, the first one's included.
+    pub fn threads(self) -> Vec<String> {
+        let Ok(tasks) = std::fs::read_dir(self.directory().join("task")) else {
+            return Vec::new();
+        };
+        tasks
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+            .map(|name| name.trim_end().to_owned())
+            .collect()
+    }
+
+    /// Its resident memory in bytes.
+    pub fn resident_memory(self) -> u64 {
+        let status =
+            std::fs::read_to_string(self.directory().join("status")).expect("the process is alive");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("a living process has a size");
+        let kilobytes: u64 = line
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .expect("a number of kB");
+        kilobytes * 1024
+    }
+
+    fn directory(self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}", self.pid))
+    }
+}

@@ -1,0 +1,182 @@
+//! A scratch cluster: the one that tests share, or one of their own for tests that restart or crash it.
+//!
+//! The environment variable INFINITY_API_URL is taken away from the servers: a test names the server it means.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use postgres::{Client, Config, NoTls};
+
+use crate::{Backend, Database};
+
+/// The shared cluster's name; `tests/run` destroys it when the tests have ended.
+const SHARED: &str = "test";
+
+/// Root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the repository is two folders up")
+}
+
+/// A running PostgreSQL with the extension installed but not created.
+#[derive(Debug)]
+pub struct Cluster {
+    name: String,
+    environment: HashMap<String, String>,
+    /// A cluster of one test's own goes with its owner.
+    owned: bool,
+}
+
+impl Cluster {
+    /// The cluster that all tests share. Do not restart it or change its settings.
+    pub fn shared() -> &'static Self {
+        static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+        CLUSTER.get_or_init(|| Self::start_named(SHARED.to_owned(), &[], &[], false))
+    }
+
+    /// A new cluster with these lines in postgresql.conf, destroyed on drop.
+    pub fn start_new(settings: &[(&str, &str)]) -> Self {
+        Self::start_new_with_environment(settings, &[])
+    }
+
+    /// The same, with environment variables for the server's process.
+    pub fn start_new_with_environment(
+        settings: &[(&str, &str)],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{SHARED}-{}-{number}", std::process::id());
+        Self::start_named(name, settings, variables, true)
+    }
+
+    fn start_named(
+        name: String,
+        settings: &[(&str, &str)],
+        variables: &[(&str, &str)],
+        owned: bool,
+    ) -> Self {
+        let mut cluster = Self {
+            name,
+            environment: HashMap::new(),
+            owned,
+        };
+        let settings: Vec<String> = settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        cluster.script("start", &settings, variables);
+        cluster.environment = cluster
+            .script("environment", &[], &[])
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        cluster
+    }
+
+    /// Runs `scripts/cluster.sh` and returns what it printed.
+    fn script(&self, command: &str, arguments: &[String], variables: &[(&str, &str)]) -> String {
+        let output = Command::new(repository().join("scripts/cluster.sh"))
+            .args([command, &self.name])
+            .args(arguments)
+            .env_remove("INFINITY_API_URL")
+            .envs(variables.iter().copied())
+            .output()
+            .expect("scripts/cluster.sh can be run");
+        assert!(
+            output.status.success(),
+            "cluster.sh {command} {}: {}",
+            self.name,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("cluster.sh prints UTF-8")
+    }
+
+    /// Starts a stopped or crashed cluster again.
+    pub fn start(&self) {
+        self.script("start", &[], &[]);
+    }
+
+    /// Stops it in PostgreSQL's mode "fast", and waits for that.
+    pub fn stop(&self) {
+        self.script("stop", &[], &[]);
+    }
+
+    /// Stops and starts it.
+    pub fn restart(&self) {
+        self.script("restart", &[], &[]);
+    }
+
+    /// The process that all others are children of. To crash the cluster: `postmaster().kill()`, then `start()`.
+    pub fn postmaster(&self) -> Backend {
+        let file = Path::new(&self.environment["DATA"]).join("postmaster.pid");
+        let content = std::fs::read_to_string(&file)
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let line = content.lines().next().unwrap_or_default();
+        Backend::new(line.parse().expect("the first line is a process id"))
+    }
+
+    /// The server's log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.environment["LOG"]).expect("the cluster has a log")
+    }
+
+    /// The folder of the cluster's data.
+    pub fn data(&self) -> &Path {
+        Path::new(&self.environment["DATA"])
+    }
+
+    /// A program of the private PostgreSQL, told about this cluster by its environment.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(Path::new(&self.environment["BINDIR"]).join(program));
+        for variable in ["PGHOST", "PGPORT", "PGUSER"] {
+            command.env(variable, &self.environment[variable]);
+        }
+        command
+    }
+
+    /// A session's configuration, as any role: nobody is asked for a password.
+    pub fn config(&self, database: &str, role: &str) -> Config {
+        let mut config = Config::new();
+        config
+            .host(&self.environment["PGHOST"])
+            .port(self.environment["PGPORT"].parse().expect("a port"))
+            .user(role)
+            .dbname(database)
+            .application_name("cluster-tests");
+        config
+    }
+
+    /// A session as a superuser.
+    pub fn connect(&self, database: &str) -> Client {
+        self.config(database, "postgres")
+            .connect(NoTls)
+            .unwrap_or_else(|error| panic!("cannot connect to {}: {error}", self.name))
+    }
+
+    /// A fresh database with the extension created, dropped on drop.
+    pub fn database(&self) -> Database<'_> {
+        let database = self.empty_database();
+        database.run("CREATE EXTENSION infinity_embed");
+        database
+    }
+
+    /// A fresh database without the extension, dropped on drop.
+    pub fn empty_database(&self) -> Database<'_> {
+        Database::new(self)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.owned {
+            self.script("destroy", &[], &[]);
+        }
+    }
+}
