@@ -32,8 +32,7 @@ struct Block {
 fn main() -> ExitCode {
     let mut report = Report::new();
     let server = Server::start(Options::new(Model::lite("michaelfeil/colqwen2-v0.1")));
-    let cluster =
-        Cluster::start_new_with_environment(&[], &[("INFINITY_API_URL", server.url())]);
+    let cluster = Cluster::start_new_with_environment(&[], &[("INFINITY_API_URL", server.url())]);
     for file in documents() {
         let name = file
             .strip_prefix(repository())
@@ -159,7 +158,14 @@ fn check(report: &mut Report, cluster: &Cluster, server: &Server, name: &str, bl
 fn judge(block: &Block, complained: &str) -> Result<(), String> {
     let last = block.text.lines().rfind(|line| !line.trim().is_empty());
     let last = last.unwrap_or_default().trim();
-    if !last.starts_with('\\') && !last.split("--").next().unwrap_or_default().trim().ends_with(';') {
+    if !last.starts_with('\\')
+        && !last
+            .split("--")
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .ends_with(';')
+    {
         return Err("the block does not end with a semicolon".to_owned());
     }
     let states: Vec<&str> = complained.lines().filter_map(sqlstate).collect();
