@@ -1,2 +1,53 @@
-//! infinity_embed
-::pgrx::pg_module_magic!();
+//! `infinity_embed`: late-interaction embeddings and MaxSim ranking inside PostgreSQL.
+//!
+//! This crate is the thin layer between SQL and the pure crates: it reads settings, arguments and
+//! arrays, hands the work to `infinity-client` and `maxsim`, and turns their errors into
+//! PostgreSQL's. Every SQL object is declared by hand in `sql/`; the functions here are only their
+//! symbols (`#[pg_extern(sql = false)]`), and a symbol that was ever released stays.
+
+mod cache;
+mod embed;
+mod encoding;
+mod error;
+mod health;
+mod interrupt;
+mod matrix;
+mod maxsim;
+mod settings;
+mod trigger;
+
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
+
+use pgrx::prelude::*;
+
+::pgrx::pg_module_magic!(name, version);
+
+extension_sql_file!("../sql/00-schema.sql", name = "schema", bootstrap);
+extension_sql_file!("../sql/10-embed.sql", name = "embed", requires = ["schema"]);
+extension_sql_file!("../sql/20-maxsim.sql", name = "maxsim", requires = ["schema"]);
+extension_sql_file!("../sql/30-trigger.sql", name = "trigger", requires = ["embed"]);
+extension_sql_file!(
+    "../sql/90-privileges.sql",
+    name = "privileges",
+    requires = ["embed", "trigger"],
+    finalize
+);
+
+/// Runs once per process when the library is loaded: settings only, no threads and no I/O.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+}
+
+/// Called by the test framework of `cargo pgrx test`.
+#[cfg(test)]
+pub mod pg_test {
+    /// Nothing to prepare.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// The settings that the tests expect in postgresql.conf.
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
+}

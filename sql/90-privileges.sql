@@ -1,0 +1,62 @@
+-- Whatever calls out is nobody's until infinity_embed.allow(role) grants it.
+
+REVOKE ALL ON FUNCTION
+    infinity_embed_text(text, text),
+    infinity_embed_texts(text[], text),
+    infinity_embed_image(bytea, text),
+    infinity_embed_images(bytea[], text),
+    infinity_embed_health(),
+    infinity_embed_models(),
+    infinity_embed_text_trigger(),
+    infinity_embed_image_trigger()
+FROM PUBLIC;
+
+-- SECURITY INVOKER: GRANT itself decides whether the caller may. The functions' schema is where
+-- the extension was installed, which is known only when this runs.
+CREATE FUNCTION infinity_embed.allow(role regrole) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 100
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    outgoing regprocedure;
+BEGIN
+    FOR outgoing IN SELECT * FROM infinity_embed.outgoing_functions() LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', outgoing, role);
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.allow(regrole) IS
+    'lets a role call the Infinity server: grants EXECUTE on every function that does';
+
+CREATE FUNCTION infinity_embed.disallow(role regrole) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 100
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    outgoing regprocedure;
+BEGIN
+    FOR outgoing IN SELECT * FROM infinity_embed.outgoing_functions() LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM %s', outgoing, role);
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.disallow(regrole) IS
+    'takes back what infinity_embed.allow granted';
+
+CREATE FUNCTION infinity_embed.outgoing_functions() RETURNS SETOF regprocedure
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 100 ROWS 8
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT p.oid::regprocedure
+    FROM pg_extension e
+    JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+                    AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+    JOIN pg_proc p ON p.oid = d.objid
+    WHERE e.extname = 'infinity_embed' AND p.pronamespace = e.extnamespace
+      AND p.proname LIKE 'infinity\_embed\_%'
+    ORDER BY p.proname
+$function$;
+COMMENT ON FUNCTION infinity_embed.outgoing_functions() IS
+    'functions of the extension that call the Infinity server';
+
+REVOKE ALL ON FUNCTION infinity_embed.allow(regrole), infinity_embed.disallow(regrole) FROM PUBLIC;

@@ -1,0 +1,64 @@
+//! Errors in PostgreSQL's voice: SQLSTATE, message, DETAIL and HINT.
+//!
+//! The one place where a pure error becomes SQL's. Code elsewhere returns a [`SqlError`] and only
+//! the entry points raise it, so that Rust values are dropped on the way.
+
+mod client;
+mod values;
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode, function_name};
+
+/// An error on its way to the user.
+#[derive(Debug)]
+pub(crate) struct SqlError {
+    code: PgSqlErrorCode,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl SqlError {
+    fn new(code: PgSqlErrorCode, message: impl Into<String>) -> SqlError {
+        SqlError { code, message: message.into(), detail: None, hint: None }
+    }
+
+    fn detail(mut self, detail: impl Into<String>) -> SqlError {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> SqlError {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds which element of an array argument it was, counted from 1 as SQL does.
+    pub(crate) fn at_element(mut self, position: usize) -> SqlError {
+        let place = format!("This is element {position} of the array.");
+        self.detail = Some(match self.detail {
+            Some(detail) => format!("{detail} {place}"),
+            None => place,
+        });
+        self
+    }
+
+    /// Message, detail and hint in one line, for a column that a person reads.
+    pub(crate) fn sentence(self) -> String {
+        let parts = [Some(self.message), self.detail, self.hint];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" — ")
+    }
+
+    /// Raises it. Values of the callers are dropped while the stack unwinds.
+    pub(crate) fn raise(self) -> ! {
+        let mut report = ErrorReport::new(self.code, self.message, function_name!());
+        if let Some(detail) = self.detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = self.hint {
+            report = report.set_hint(hint);
+        }
+        report.report(PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
+}

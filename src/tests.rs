@@ -1,0 +1,1 @@
+//! Tests that run inside PostgreSQL (`cargo pgrx test`): what only the backend itself can see.
