@@ -14,6 +14,9 @@ from patch_features import patch_features
 from subspaces import Subspaces
 from text_encoder import MAX_TOKENS, TextEncoder
 
+READER_LONG_SIDE = 1024
+READER_SHORT_SIDE = 256
+
 
 class PageEncoder:
     """Not for use by two threads at once: the page reader keeps state between its steps."""
@@ -22,7 +25,13 @@ class PageEncoder:
         self._text_encoder = text_encoder
         self._subspaces = subspaces
         # Lines one by one on one thread: on two busy cores twice as fast as the defaults, which pad lines into batches.
-        self._reader = RapidOCR(use_cls=False, rec_batch_num=1, intra_op_num_threads=1)
+        self._reader = RapidOCR(
+            use_cls=False,
+            rec_batch_num=1,
+            intra_op_num_threads=1,
+            det_limit_type="max",
+            det_limit_side_len=READER_LONG_SIDE,
+        )
         logging.getLogger("RapidOCR").setLevel(logging.ERROR)  # it warns of every page without text
 
     def encode(self, image: Image.Image) -> np.ndarray:
@@ -42,5 +51,14 @@ class PageEncoder:
         return texts
 
     def _lines(self, image: Image.Image) -> list[str]:
-        found, _ = self._reader(np.asarray(image)[:, :, ::-1])  # it expects BGR
+        found, _ = self._reader(np.asarray(_readable(image))[:, :, ::-1])  # it expects BGR
         return [text for _, text, _ in found or [] if text.strip()]
+
+
+def _readable(image: Image.Image) -> Image.Image:
+    """The image in a size that the reader can take: it breaks on thin strips, or reads a 3 x 600 one for minutes."""
+    scale = READER_LONG_SIDE / max(image.size)
+    page = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
+    sheet = Image.new("RGB", [max(side, READER_SHORT_SIDE) for side in page.size], page.getpixel((0, 0)))
+    sheet.paste(page)
+    return sheet
