@@ -1,7 +1,9 @@
 //! The table of routines each instruction set supplies, and the choice among the tables at run time.
 //!
-//! [`dense`](crate::dense) drives these routines; it holds every loop that is not worth intrinsics. A routine is
-//! called once per block of document rows, some thousand cycles each, so a function pointer costs nothing.
+//! [`packed`](crate::packed) drives these routines; it holds every loop that is not worth intrinsics. A routine is
+//! called once per block of document rows, some hundred cycles at least, so a function pointer costs nothing.
+//!
+//! Routines count in units of four bytes: one f32, or four codes of one byte each.
 
 // Registers are numbered in these files: an index says more than an iterator would.
 #![allow(clippy::needless_range_loop)]
@@ -13,57 +15,86 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use crate::Kernel;
 
-/// Document components handled per step of a block routine; packed queries are padded to it.
+/// Units of a row handled per step of a block routine; packed queries are padded to it.
 pub(crate) const STEP: usize = 4;
-/// Components per pass when rows are copied into scratch memory: with its rows it fits the innermost cache.
+/// Units per pass when rows are copied into scratch memory: with its rows it fits the innermost cache.
 pub(crate) const CHUNK: usize = 256;
-/// Row lengths for which block routines read documents in place. A row distance known to the compiler keeps all
-/// accumulators in registers; with one known only at run time half the speed is lost to spilling.
-pub(crate) const IN_PLACE: [usize; 6] = [64, 96, 128, 256, 320, 768];
 
 /// How a tile of query tokens fills registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Registers with one query token per lane.
     pub(crate) full: usize,
-    /// Registers with `lanes / 4` query tokens, each in four lanes that take every fourth component.
+    /// Registers with `lanes / 4` query tokens, each in four lanes that take every fourth unit.
     pub(crate) phased: usize,
 }
 
-/// Where a pass over some components of a block starts from and what becomes of its sums.
+/// What a block routine works on: some document rows, one tile of query tokens.
+///
+/// `width` below is the tile's number of lanes, `rows` the routine's number of rows.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pass {
-    /// Start from the sums in memory instead of zero.
+pub(crate) struct Call {
+    /// The tile's packed units, `steps × Shape::step_len`, aligned to 64 bytes.
+    pub(crate) query: *const u32,
+    /// The first row; the distance between rows is part of the routine. Not aligned to anything.
+    pub(crate) rows: *const u8,
+    /// `steps × STEP` units of each row take part.
+    pub(crate) steps: usize,
+    /// Start from `sums` instead of from zero (f32) or `offsets` (codes).
     pub(crate) resume: bool,
-    /// Leave the sums in memory instead of keeping their maximum.
+    /// Leave the sums in `sums` instead of raising `best`.
     pub(crate) suspend: bool,
+    /// `rows × width` sums, used only as the two flags say.
+    pub(crate) sums: *mut u32,
+    /// `width` maxima.
+    pub(crate) best: *mut f32,
+    /// Codes only: what the sums of a row begin with, `width` values.
+    pub(crate) offsets: *const i32,
+    /// Codes only: one factor per row. Not aligned to anything.
+    pub(crate) scales: *const f32,
+    /// What will be read next, for prefetching; never dereferenced.
+    pub(crate) ahead: *const u8,
 }
 
-/// Adds up `steps × STEP` components of [`Arch::rows`] document rows against one tile of query tokens, and raises
-/// the tile's maxima.
-///
-/// Arguments: packed query of the tile, first row, steps, pass, sums (`rows × tile width` values, used as `pass`
-/// says), maxima (`tile width` values). The distance between rows is part of the routine.
+/// Adds up the products of document rows with a tile of query tokens, and raises the tile's maxima.
 ///
 /// # Safety
-/// The machine has the instruction set. All pointers are valid for what is described; rows for `steps × STEP` values
-/// each. Only rows may be unaligned to the vector width.
-pub(crate) type Block = unsafe fn(*const f32, *const f32, usize, Pass, *mut f32, *mut f32);
+/// The machine has the instruction set, and the [`Call`]'s pointers are valid for what it describes.
+pub(crate) type Block = unsafe fn(&Call);
 
-/// One instruction set's routines.
+/// How one instruction set sums up products of one form of units.
 #[derive(Debug)]
-pub(crate) struct Arch {
+pub(crate) struct Routines {
     /// Values per register.
     pub(crate) lanes: usize,
     /// Document rows per block.
     pub(crate) rows: usize,
     /// The tiles that cover this many query tokens.
     pub(crate) tiles: fn(usize) -> Vec<Shape>,
-    /// The block routine for a shape and a distance between rows, which is of `IN_PLACE` or `CHUNK`.
+    /// The block routine for a shape and a distance between rows in units: `CHUNK`, or one of `in_place`.
     pub(crate) block: fn(Shape, usize) -> Block,
+    /// Row lengths, in units, for which documents are read in place. A row distance known to the compiler keeps all
+    /// sums in registers; with one known only at run time half the speed is lost to spilling.
+    pub(crate) in_place: &'static [usize],
+}
+
+/// One instruction set's routines.
+#[derive(Debug)]
+pub(crate) struct Arch {
+    /// f32 products.
+    pub(crate) dense: Routines,
+    /// Products of codes of one byte, where the machine has better instructions for them than for f32.
+    pub(crate) codes: Option<Routines>,
+    /// Turns IEEE half precision, little-endian, into f32.
+    ///
+    /// # Safety
+    /// The machine has the instruction set; 2 × `usize` bytes are readable, as many f32 writable.
+    pub(crate) widen_f16: unsafe fn(*const u8, *mut f32, usize),
 }
 
 impl Shape {
@@ -72,12 +103,12 @@ impl Shape {
         self.full * lanes + self.phased * lanes / STEP
     }
 
-    /// How many values a tile's maxima, and a row's sums, take.
+    /// How many lanes a tile has.
     pub(crate) const fn width(self, lanes: usize) -> usize {
         (self.full + self.phased) * lanes
     }
 
-    /// How many packed values a tile takes per step.
+    /// How many packed units a tile takes per step.
     pub(crate) const fn step_len(self, lanes: usize) -> usize {
         (self.full * STEP + self.phased) * lanes
     }
@@ -90,7 +121,9 @@ pub(crate) fn routines(kernel: Kernel) -> &'static Arch {
         #[cfg(target_arch = "x86_64")]
         Kernel::Avx2 => &avx2::ARCH,
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512 | Kernel::Avx512Vnni => &avx512::ARCH,
+        Kernel::Avx512 => &avx512::ARCH,
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512Vnni => &vnni::ARCH,
         #[cfg(target_arch = "aarch64")]
         Kernel::Neon => &neon::ARCH,
         #[allow(unreachable_patterns)]
@@ -110,8 +143,11 @@ fn even_tiles(tokens: usize, lanes: usize, wide: usize) -> Vec<Shape> {
     tiles
 }
 
-/// Picks `$block::<…, STRIDE>` for a stride of `IN_PLACE` or `CHUNK`.
-macro_rules! by_stride {
+/// The dimensions f32 documents are read in place for: ColBERT's and its kin's.
+const DENSE_IN_PLACE: &[usize] = &[64, 96, 128, 256, 320, 768];
+
+/// Picks `$block::<…, STRIDE>` for a stride of `DENSE_IN_PLACE` or `CHUNK`.
+macro_rules! dense_by_stride {
     ($stride:expr, $block:ident $(, $parameter:literal)*) => {
         match $stride {
             64 => $block::<$($parameter,)* 64> as $crate::arch::Block,
@@ -120,11 +156,11 @@ macro_rules! by_stride {
             256 => $block::<$($parameter,)* 256>,
             320 => $block::<$($parameter,)* 320>,
             768 => $block::<$($parameter,)* 768>,
-            other => unreachable!("no routine for rows of {other} values"),
+            other => unreachable!("no routine for rows of {other} units"),
         }
     };
 }
-use by_stride;
+use dense_by_stride;
 
 const _: () = assert!(
     CHUNK == 256 && CHUNK.is_multiple_of(STEP),

@@ -1,4 +1,4 @@
-//! The crate's one error: shapes that do not fit. Everything else is defined for every input.
+//! The crate's one error: shapes that do not fit, values an element type cannot hold.
 
 use std::fmt;
 
@@ -16,6 +16,8 @@ pub enum Error {
         /// How many make one token.
         dim: usize,
     },
+    /// A value cannot be held by the element type: too large for f16, or not finite.
+    OutOfRange,
 }
 
 impl fmt::Display for Error {
@@ -24,6 +26,7 @@ impl fmt::Display for Error {
             Error::Empty => f.write_str("multivector must have at least 1 token"),
             Error::ZeroDim => f.write_str("token vectors must have at least 1 dimension"),
             Error::Ragged { len, dim } => write!(f, "length {len} is not a multiple of {dim}"),
+            Error::OutOfRange => f.write_str("value is out of range for the element type"),
         }
     }
 }

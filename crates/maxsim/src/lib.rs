@@ -19,14 +19,18 @@
 //! Khattab and Zaharia, *ColBERT*, SIGIR 2020, equation 3.
 
 mod arch;
-mod dense;
 mod error;
 mod finite;
+mod half;
+mod int8;
 mod kernel;
 pub mod naive;
+mod packed;
 mod query;
 
 pub use error::Error;
 pub use finite::all_finite;
+pub use half::{decode_f16, encode_f16};
+pub use int8::{decode_int8, encode_int8};
 pub use kernel::{Kernel, kernel_name};
 pub use query::{Match, Query};

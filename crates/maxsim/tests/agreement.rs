@@ -1,6 +1,6 @@
 //! Every kernel this machine can run against the naive reference, over ragged shapes.
 
-use maxsim::{Error, Kernel, Query, naive};
+use maxsim::{Error, Kernel, Query, decode_f16, decode_int8, encode_f16, encode_int8, naive};
 
 /// A small deterministic generator (SplitMix64), so that a failure is reproduced by its seed alone.
 struct Random(u64);
@@ -50,6 +50,49 @@ fn compare_f32(n: usize, m: usize, dim: usize, seed: u64) {
     }
 }
 
+/// Scores encoded documents by every kernel and by the naive reference over the decoded ones.
+fn compare_compact(n: usize, m: usize, dim: usize, seed: u64) {
+    let mut random = Random(seed);
+    let query = random.unit_rows(n, dim);
+    let document = random.unit_rows(m, dim);
+    let exact = |decoded: &[f32]| naive::score(&query, decoded, dim);
+    let f16 = encode_f16(&document, dim).unwrap();
+    let int8 = encode_int8(&document, dim).unwrap();
+    let of_f16 = exact(&decode_f16(&f16, dim).unwrap());
+    let of_int8 = exact(&decode_int8(&int8, dim).unwrap());
+    // The documented bounds: rounding of f32 sums; and the query's own rounding to bytes, half a scale per component.
+    let sums = n as f64 * dim as f64 * f64::from(f32::EPSILON);
+    let bytes = n as f64 * (dim as f64).sqrt() / 254.0 + sums;
+    for kernel in Kernel::available() {
+        let packed = Query::with_kernel(kernel, &query, dim).unwrap();
+        // One byte ahead puts the document at an odd address.
+        let scored = |score: &dyn Fn(&[u8]) -> Result<f64, Error>, bytes: &[u8]| {
+            score(&[&[0], bytes].concat()[1..]).unwrap()
+        };
+        let cases = [
+            (
+                "f16",
+                scored(&|bytes| packed.score_f16(bytes), &f16),
+                of_f16,
+                sums,
+            ),
+            (
+                "int8",
+                scored(&|bytes| packed.score_int8(bytes), &int8),
+                of_int8,
+                bytes,
+            ),
+        ];
+        for (element, score, expected, bound) in cases {
+            assert!(
+                (score - expected).abs() <= bound,
+                "{element}, {} kernel, {n} x {m} tokens of {dim}, seed {seed}: {score} instead of {expected}",
+                kernel.name()
+            );
+        }
+    }
+}
+
 #[test]
 fn every_remainder_of_tokens_and_dimensions_agrees_with_naive() {
     let mut seed = 1;
@@ -57,6 +100,7 @@ fn every_remainder_of_tokens_and_dimensions_agrees_with_naive() {
         for m in [1, 2, 3, 5, 7, 8, 11, 12, 13, 23, 24, 25, 47, 48, 49, 59] {
             for dim in [1, 2, 3, 4, 5, 7, 15, 16, 17, 33, 64] {
                 compare_f32(n, m, dim, seed);
+                compare_compact(n, m, dim, seed);
                 seed += 1;
             }
         }
@@ -68,11 +112,17 @@ fn random_shapes_up_to_301_tokens_and_768_dimensions_agree_with_naive() {
     let mut random = Random(7);
     for seed in 0..150 {
         let (n, m) = (random.between(1, 301), random.between(1, 301));
-        compare_f32(n, m, random.between(1, 768), seed);
+        let dim = random.between(1, 768);
+        compare_f32(n, m, dim, seed);
+        compare_compact(n, m, dim, seed);
     }
-    for dim in [64, 96, 127, 128, 129, 320, 767, 768] {
+    for dim in [
+        64, 96, 127, 128, 129, 255, 256, 320, 767, 768, 1023, 1024, 1027, 2051,
+    ] {
         for n in [1, 4, 5, 13, 16, 17, 20, 24, 25, 32, 33, 300] {
-            compare_f32(n, random.between(1, 301), dim, 11);
+            let m = random.between(1, 301);
+            compare_f32(n, m, dim, 11);
+            compare_compact(n, m, dim, 11);
         }
     }
 }

@@ -4,41 +4,42 @@
 
 use std::arch::x86_64::*;
 
-use super::{Arch, Block, Pass, STEP, Shape, by_stride, even_tiles};
+use super::{
+    Arch, Block, Call, DENSE_IN_PLACE, Routines, STEP, Shape, dense_by_stride, even_tiles,
+};
 
 const LANES: usize = 8;
 const ROWS: usize = 6;
 
 pub(super) static ARCH: Arch = Arch {
-    lanes: LANES,
-    rows: ROWS,
-    tiles: |tokens| even_tiles(tokens, LANES, 2),
-    block: pick,
+    dense: Routines {
+        lanes: LANES,
+        rows: ROWS,
+        tiles: |tokens| even_tiles(tokens, LANES, 2),
+        block: pick,
+        in_place: DENSE_IN_PLACE,
+    },
+    codes: None,
+    widen_f16,
 };
 
 fn pick(shape: Shape, stride: usize) -> Block {
     match shape.full {
         // Six sums would leave the multipliers waiting, so a lone register keeps two sets, added up at the end.
-        1 => by_stride!(stride, block, 1, 2),
-        2 => by_stride!(stride, block, 2, 1),
+        1 => dense_by_stride!(stride, block, 1, 2),
+        2 => dense_by_stride!(stride, block, 2, 1),
         _ => unreachable!("no routine for {shape:?}"),
     }
 }
 
 /// See [`Block`]. `SETS` sums are kept per row and register, taking turns over the components.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn block<const FULL: usize, const SETS: usize, const STRIDE: usize>(
-    query: *const f32,
-    rows: *const f32,
-    steps: usize,
-    pass: Pass,
-    sums: *mut f32,
-    best: *mut f32,
-) {
+unsafe fn block<const FULL: usize, const SETS: usize, const STRIDE: usize>(call: &Call) {
+    let sums = call.sums.cast::<f32>();
     let mut totals = [[[_mm256_setzero_ps(); FULL]; ROWS]; SETS];
-    // SAFETY: `Block` promises the extents of all four areas; see its description.
+    // SAFETY: `Call` promises the extents of all areas; see its description.
     unsafe {
-        if pass.resume {
+        if call.resume {
             for row in 0..ROWS {
                 for register in 0..FULL {
                     totals[0][row][register] =
@@ -46,15 +47,20 @@ unsafe fn block<const FULL: usize, const SETS: usize, const STRIDE: usize>(
                 }
             }
         }
-        let (mut query, mut rows) = (query, rows);
-        for _ in 0..steps {
+        let (mut query, mut rows, mut ahead) = (
+            call.query.cast::<f32>(),
+            call.rows.cast::<f32>(),
+            call.ahead,
+        );
+        for _ in 0..call.steps {
+            ahead = prefetch(ahead);
             for k in 0..STEP {
                 let mut tokens = [_mm256_setzero_ps(); FULL];
                 for register in 0..FULL {
                     tokens[register] = _mm256_load_ps(query.add((k * FULL + register) * LANES));
                 }
                 for row in 0..ROWS {
-                    let component = _mm256_set1_ps(*rows.add(row * STRIDE + k));
+                    let component = _mm256_set1_ps(rows.add(row * STRIDE + k).read_unaligned());
                     for register in 0..FULL {
                         let sum = &mut totals[k % SETS][row][register];
                         *sum = _mm256_fmadd_ps(component, tokens[register], *sum);
@@ -72,7 +78,7 @@ unsafe fn block<const FULL: usize, const SETS: usize, const STRIDE: usize>(
                 }
             }
         }
-        if pass.suspend {
+        if call.suspend {
             for row in 0..ROWS {
                 for register in 0..FULL {
                     _mm256_storeu_ps(
@@ -84,13 +90,40 @@ unsafe fn block<const FULL: usize, const SETS: usize, const STRIDE: usize>(
             return;
         }
         for register in 0..FULL {
-            let place = best.add(register * LANES);
+            let place = call.best.add(register * LANES);
             let mut maximum = _mm256_loadu_ps(place);
             for row in &totals[0] {
                 // The second operand is the one kept when either is NaN.
                 maximum = _mm256_max_ps(row[register], maximum);
             }
             _mm256_storeu_ps(place, maximum);
+        }
+    }
+}
+
+/// Asks for the bytes of one step's share of the next block: `ROWS × STEP` units, one and a half cache lines.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn prefetch(ahead: *const u8) -> *const u8 {
+    const LEN: usize = ROWS * STEP * size_of::<f32>();
+    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(LEN - 1).cast());
+    ahead.wrapping_add(LEN)
+}
+
+/// See [`Arch::widen_f16`].
+#[target_feature(enable = "avx,f16c")]
+unsafe fn widen_f16(from: *const u8, to: *mut f32, len: usize) {
+    for at in (0..len).step_by(LANES) {
+        let lanes = (len - at).min(LANES);
+        // SAFETY: the first reads all of 8 halves within `len`; the second copies no more than are left.
+        unsafe {
+            if lanes == LANES {
+                let halves = _mm_loadu_si128(from.add(2 * at).cast());
+                _mm256_storeu_ps(to.add(at), _mm256_cvtph_ps(halves));
+            } else {
+                crate::half::widen(from.add(2 * at), to.add(at), lanes);
+            }
         }
     }
 }

@@ -4,50 +4,53 @@
 
 use std::arch::aarch64::*;
 
-use super::{Arch, Block, Pass, STEP, Shape, by_stride, even_tiles};
+use super::{
+    Arch, Block, Call, DENSE_IN_PLACE, Routines, STEP, Shape, dense_by_stride, even_tiles,
+};
+use crate::half;
 
 const LANES: usize = 4;
 const ROWS: usize = 4;
 
 pub(super) static ARCH: Arch = Arch {
-    lanes: LANES,
-    rows: ROWS,
-    tiles: |tokens| even_tiles(tokens, LANES, 4),
-    block: pick,
+    dense: Routines {
+        lanes: LANES,
+        rows: ROWS,
+        tiles: |tokens| even_tiles(tokens, LANES, 4),
+        block: pick,
+        in_place: DENSE_IN_PLACE,
+    },
+    codes: None,
+    // NEON is in the target's base: the compiler vectorises the plain loop.
+    widen_f16: half::widen,
 };
 
 fn pick(shape: Shape, stride: usize) -> Block {
     match shape.full {
-        1 => by_stride!(stride, block, 1),
-        2 => by_stride!(stride, block, 2),
-        3 => by_stride!(stride, block, 3),
-        4 => by_stride!(stride, block, 4),
+        1 => dense_by_stride!(stride, block, 1),
+        2 => dense_by_stride!(stride, block, 2),
+        3 => dense_by_stride!(stride, block, 3),
+        4 => dense_by_stride!(stride, block, 4),
         _ => unreachable!("no routine for {shape:?}"),
     }
 }
 
 /// See [`Block`].
 #[target_feature(enable = "neon")]
-unsafe fn block<const FULL: usize, const STRIDE: usize>(
-    query: *const f32,
-    rows: *const f32,
-    steps: usize,
-    pass: Pass,
-    sums: *mut f32,
-    best: *mut f32,
-) {
+unsafe fn block<const FULL: usize, const STRIDE: usize>(call: &Call) {
+    let sums = call.sums.cast::<f32>();
     let mut totals = [[vdupq_n_f32(0.0); FULL]; ROWS];
-    // SAFETY: `Block` promises the extents of all four areas; see its description.
+    // SAFETY: `Call` promises the extents of all areas; see its description.
     unsafe {
-        if pass.resume {
+        if call.resume {
             for row in 0..ROWS {
                 for register in 0..FULL {
                     totals[row][register] = vld1q_f32(sums.add((row * FULL + register) * LANES));
                 }
             }
         }
-        let (mut query, mut rows) = (query, rows);
-        for _ in 0..steps {
+        let (mut query, mut rows) = (call.query.cast::<f32>(), call.rows.cast::<f32>());
+        for _ in 0..call.steps {
             let mut components = [vdupq_n_f32(0.0); ROWS];
             for row in 0..ROWS {
                 components[row] = vld1q_f32(rows.add(row * STRIDE));
@@ -59,7 +62,7 @@ unsafe fn block<const FULL: usize, const STRIDE: usize>(
             query = query.add(STEP * FULL * LANES);
             rows = rows.add(STEP);
         }
-        if pass.suspend {
+        if call.suspend {
             for row in 0..ROWS {
                 for register in 0..FULL {
                     vst1q_f32(
@@ -71,7 +74,7 @@ unsafe fn block<const FULL: usize, const STRIDE: usize>(
             return;
         }
         for register in 0..FULL {
-            let place = best.add(register * LANES);
+            let place = call.best.add(register * LANES);
             let mut maximum = vld1q_f32(place);
             for row in &totals {
                 // The form that passes over NaN.

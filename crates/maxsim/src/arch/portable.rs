@@ -1,61 +1,67 @@
 //! The routines without intrinsics, for machines no other kernel is written for; also what Miri can run.
 
-use super::{Arch, Block, Pass, STEP, Shape, even_tiles};
+use super::{
+    Arch, Block, Call, DENSE_IN_PLACE, Routines, STEP, Shape, dense_by_stride, even_tiles,
+};
+use crate::half;
 
 const LANES: usize = 8;
 /// Enough independent sums to hide latency, few enough for 16 registers of 4 lanes.
 const ROWS: usize = 4;
 
 pub(super) static ARCH: Arch = Arch {
-    lanes: LANES,
-    rows: ROWS,
-    tiles: |tokens| even_tiles(tokens, LANES, 1),
-    block: |_: Shape, stride| -> Block { super::by_stride!(stride, block) },
+    dense: Routines {
+        lanes: LANES,
+        rows: ROWS,
+        tiles: |tokens| even_tiles(tokens, LANES, 1),
+        block: |_: Shape, stride| -> Block { dense_by_stride!(stride, block) },
+        in_place: DENSE_IN_PLACE,
+    },
+    codes: None,
+    widen_f16: half::widen,
 };
 
 type Sums = [[f32; LANES]; ROWS];
 
 /// See [`Block`].
-unsafe fn block<const STRIDE: usize>(
-    query: *const f32,
-    rows: *const f32,
-    steps: usize,
-    pass: Pass,
-    sums: *mut f32,
-    best: *mut f32,
-) {
-    // SAFETY: `Block` promises `steps × STEP × LANES` packed values and, `STRIDE` apart, ROWS rows of `steps × STEP`.
-    let (query, rows) = unsafe {
-        (
-            std::slice::from_raw_parts(query.cast::<[f32; LANES]>(), steps * STEP),
-            std::array::from_fn::<&[f32], ROWS, _>(|row| {
-                std::slice::from_raw_parts(rows.add(row * STRIDE), steps * STEP)
-            }),
-        )
-    };
+unsafe fn block<const STRIDE: usize>(call: &Call) {
+    let steps = call.steps * STEP;
+    // SAFETY: `Call` promises this many packed units, as aligned as f32.
+    let query = unsafe { std::slice::from_raw_parts(call.query.cast::<[f32; LANES]>(), steps) };
     let mut totals: Sums = [[0.0; LANES]; ROWS];
-    if pass.resume {
-        // SAFETY: `Block` promises ROWS × LANES sums when resuming.
-        totals = unsafe { sums.cast::<Sums>().read_unaligned() };
+    if call.resume {
+        // SAFETY: `Call` promises ROWS × LANES sums when resuming.
+        totals = unsafe { call.sums.cast::<Sums>().read_unaligned() };
     }
     for (k, lanes) in query.iter().enumerate() {
-        for (total, row) in totals.iter_mut().zip(&rows) {
-            for (total, lane) in total.iter_mut().zip(lanes) {
-                *total += lane * row[k];
+        for row in 0..ROWS {
+            // SAFETY: `Call` promises ROWS rows of `steps` units, STRIDE apart, at any alignment.
+            let component = unsafe {
+                call.rows
+                    .cast::<f32>()
+                    .add(row * STRIDE + k)
+                    .read_unaligned()
+            };
+            for lane in 0..LANES {
+                totals[row][lane] += lanes[lane] * component;
             }
         }
     }
-    if pass.suspend {
-        // SAFETY: `Block` promises room for ROWS × LANES sums when suspending.
-        unsafe { sums.cast::<Sums>().write_unaligned(totals) };
+    if call.suspend {
+        // SAFETY: `Call` promises room for ROWS × LANES sums when suspending.
+        unsafe { call.sums.cast::<Sums>().write_unaligned(totals) };
         return;
     }
-    // SAFETY: `Block` promises LANES maxima, which nothing else refers to now.
-    let best = unsafe { &mut *best.cast::<[f32; LANES]>() };
+    // SAFETY: `Call` promises LANES maxima, which nothing else refers to now.
+    let best = unsafe { &mut *call.best.cast::<[f32; LANES]>() };
     for total in &totals {
-        for (best, &total) in best.iter_mut().zip(total) {
+        for lane in 0..LANES {
             // Not `f32::max`: this form is one instruction, and passes over NaN too.
-            *best = if total > *best { total } else { *best };
+            best[lane] = if total[lane] > best[lane] {
+                total[lane]
+            } else {
+                best[lane]
+            };
         }
     }
 }
