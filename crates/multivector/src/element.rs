@@ -1,0 +1,247 @@
+//! The element types: names, sizes, and the way from f32 components to payload bytes and back.
+//!
+//! Used by [`encode`](crate::encode()) and [`View`](crate::View). The bytes themselves are defined by crate `maxsim`, beside the
+//! kernels that read them; what is added here makes them canonical, so that equal values are equal bytes and decoded
+//! values encode to the bytes they came from, which dump and restore through text rely on.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::error::{Corrupt, Error};
+use crate::shape::Shape;
+
+/// How components are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ElementType {
+    /// Four bytes a component: exact.
+    F32,
+    /// IEEE half precision: relative error 2⁻¹¹, magnitudes up to 65,504.
+    F16,
+    /// One byte a component and a scale per token: error 1/254 of the token's largest component.
+    Int8,
+}
+
+const SCALE_BYTES: usize = size_of::<f32>();
+/// int8's code of zero, and the magnitude of its largest codes.
+const INT8_BIAS: u8 = 128;
+const INT8_LARGEST: f32 = 127.0;
+
+impl ElementType {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Int8];
+
+    /// The name in SQL, as in `multivector(128, f16)`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ElementType::F32 => "f32",
+            ElementType::F16 => "f16",
+            ElementType::Int8 => "int8",
+        }
+    }
+
+    /// The element type of a name, whatever its case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<ElementType> {
+        ElementType::ALL
+            .into_iter()
+            .find(|element| element.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The number in headers, stored and sent, and in type modifiers: 1 to 4, frozen.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            ElementType::F32 => 1,
+            ElementType::F16 => 2,
+            ElementType::Int8 => 3,
+        }
+    }
+
+    /// The element type of a number.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<ElementType> {
+        ElementType::ALL
+            .into_iter()
+            .find(|element| element.code() == code)
+    }
+
+    /// The size of the payload in bytes.
+    #[must_use]
+    pub fn payload_bytes(self, shape: Shape) -> usize {
+        match self {
+            ElementType::F32 => 4 * shape.values(),
+            ElementType::F16 => 2 * shape.values(),
+            ElementType::Int8 => SCALE_BYTES * shape.tokens() + shape.values(),
+        }
+    }
+
+    /// The parts of a payload, each of one size per token, which may be 0: scales and components.
+    pub(crate) fn sections(self, shape: Shape) -> [Range<usize>; 2] {
+        let end = self.payload_bytes(shape);
+        match self {
+            ElementType::F32 | ElementType::F16 => [0..0, 0..end],
+            ElementType::Int8 => {
+                let scales_end = SCALE_BYTES * shape.tokens();
+                [0..scales_end, scales_end..end]
+            }
+        }
+    }
+
+    /// The bytes of a number that has a byte order, and where in a payload such numbers stand.
+    pub(crate) fn numbers(self, shape: Shape) -> (usize, Range<usize>) {
+        match self {
+            ElementType::F32 => (4, 0..self.payload_bytes(shape)),
+            ElementType::F16 => (2, 0..self.payload_bytes(shape)),
+            ElementType::Int8 => (SCALE_BYTES, 0..SCALE_BYTES * shape.tokens()),
+        }
+    }
+
+    /// Writes the payload of finite `values`, canonical.
+    pub(crate) fn encode(self, values: &[f32], shape: Shape, out: &mut [u8]) -> Result<(), Error> {
+        let refused = |_| self.out_of_range(values, shape);
+        match self {
+            ElementType::F32 => {
+                for (bytes, value) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+                    // Adding zero turns -0.0 into 0.0, and nothing else into anything else.
+                    *bytes = (value + 0.0).to_le_bytes();
+                }
+            }
+            ElementType::F16 => {
+                out.copy_from_slice(&maxsim::encode_f16(values, shape.dim()).map_err(refused)?);
+                for bytes in out.as_chunks_mut::<2>().0 {
+                    if u16::from_le_bytes(*bytes) == 0x8000 {
+                        *bytes = [0, 0];
+                    }
+                }
+            }
+            ElementType::Int8 => {
+                out.copy_from_slice(&maxsim::encode_int8(values, shape.dim()).map_err(refused)?);
+                settle_int8(out, shape);
+            }
+        }
+        Ok(())
+    }
+
+    /// The components of a payload. No check: what `payload` holds becomes some number, NaN and infinity included.
+    pub(crate) fn decode(self, payload: &[u8], shape: Shape) -> Vec<f32> {
+        match self {
+            ElementType::F32 => {
+                let chunks = payload.as_chunks::<4>().0;
+                chunks
+                    .iter()
+                    .map(|&bytes| f32::from_le_bytes(bytes))
+                    .collect()
+            }
+            ElementType::F16 => {
+                maxsim::decode_f16(payload, shape.dim()).expect("shape and size agree")
+            }
+            ElementType::Int8 => {
+                maxsim::decode_int8(payload, shape.dim()).expect("shape and size agree")
+            }
+        }
+    }
+
+    /// Refuses numbers that are never written; sizes have been checked.
+    pub(crate) fn check(self, payload: &[u8], shape: Shape) -> Result<(), Corrupt> {
+        let (unit, per_token, part) = match self {
+            ElementType::F32 => (Unit::F32, shape.dim(), payload),
+            ElementType::F16 => (Unit::F16, shape.dim(), payload),
+            ElementType::Int8 => {
+                let (scales, codes) = payload.split_at(SCALE_BYTES * shape.tokens());
+                if let Some(at) = codes.iter().position(|&code| code == 0) {
+                    return Err(Corrupt::Value {
+                        token: at / shape.dim(),
+                    });
+                }
+                (Unit::Scale, 1, scales)
+            }
+        };
+        match unit.first_bad(part) {
+            Some(at) => Err(Corrupt::Value {
+                token: at / per_token,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The error for the first component that does not fit.
+    fn out_of_range(self, values: &[f32], shape: Shape) -> Error {
+        let fits = |value: &f32| match self {
+            ElementType::F16 => value.abs() < 65_520.0,
+            ElementType::F32 | ElementType::Int8 => value.is_finite(),
+        };
+        let at = values.iter().position(|value| !fits(value)).unwrap_or(0);
+        Error::OutOfRange {
+            token: at / shape.dim(),
+            value: values[at],
+            element: self,
+        }
+    }
+}
+
+impl fmt::Display for ElementType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The kinds of numbers that payloads hold.
+#[derive(Clone, Copy)]
+enum Unit {
+    F32,
+    F16,
+    Scale,
+}
+
+impl Unit {
+    /// The index of the first number that is never written.
+    fn first_bad(self, bytes: &[u8]) -> Option<usize> {
+        let f32s = bytes.as_chunks::<4>().0;
+        match self {
+            Unit::F32 => position(f32s, |&bytes| !f32::from_le_bytes(bytes).is_finite()),
+            Unit::F16 => position(bytes.as_chunks::<2>().0, |&bytes| {
+                u16::from_le_bytes(bytes) & 0x7C00 == 0x7C00
+            }),
+            // The largest code times the scale must be finite too.
+            Unit::Scale => position(f32s, |&bytes| {
+                let scale = f32::from_le_bytes(bytes);
+                !(scale >= 0.0 && (scale * INT8_LARGEST).is_finite())
+            }),
+        }
+    }
+}
+
+/// Like `Iterator::position`, 256 numbers at a time without a branch, so that the usual pass vectorises.
+#[inline(always)]
+fn position<T>(numbers: &[T], bad: impl Fn(&T) -> bool) -> Option<usize> {
+    for (chunk, numbers) in numbers.chunks(256).enumerate() {
+        if numbers.iter().fold(false, |any, number| any | bad(number)) {
+            return numbers.iter().position(&bad).map(|at| chunk * 256 + at);
+        }
+    }
+    None
+}
+
+/// Moves each scale to one that decoding and encoding again returns to.
+///
+/// The largest component decodes to 127 · scale, rounded, and its 127th is the scale of the next encoding. For one
+/// scale in 128 rounding makes that the neighbour of the first, which is a fixed point (127 · scale then lies off
+/// the middle between two floats). The code are those of the first encoding: a last bit of the scale does not move them.
+/// Subnormal scales have too few bits for codes to return, so tokens that small (below 10⁻³⁶) become zero.
+fn settle_int8(payload: &mut [u8], shape: Shape) {
+    let (scales, codes) = payload.split_at_mut(SCALE_BYTES * shape.tokens());
+    let scales = scales.as_chunks_mut::<SCALE_BYTES>().0;
+    for (scale, codes) in scales.iter_mut().zip(codes.chunks_exact_mut(shape.dim())) {
+        let encoded = f32::from_le_bytes(*scale);
+        let settled = if encoded < f32::MIN_POSITIVE {
+            codes.fill(INT8_BIAS);
+            0.0
+        } else if (encoded * INT8_LARGEST).is_infinite() {
+            encoded.next_down()
+        } else {
+            encoded * INT8_LARGEST / INT8_LARGEST
+        };
+        *scale = settled.to_le_bytes();
+    }
+}

@@ -1,0 +1,86 @@
+//! What SQL calls on values: normalise, slice, mean, rows.
+//!
+//! Used by the extension's `multivector_*` functions. All linear in the value's size; pooling, which is not, has a
+//! [module](crate::pool) of its own.
+
+use std::ops::Range;
+
+use crate::encode::encode;
+use crate::error::Error;
+use crate::layout::{HEADER_BYTES, write_header};
+use crate::shape::Shape;
+use crate::view::View;
+
+/// The value with every token divided by its Euclidean norm, encoded as it was.
+///
+/// A zero token has no direction and stays zero, as with pgvector's `l2_normalize`. int8 and bit round again.
+///
+/// # Errors
+/// As [`View::values`].
+pub fn normalize(view: View<'_>) -> Result<Vec<u8>, Error> {
+    let mut values = view.values()?.into_owned();
+    for row in values.chunks_exact_mut(view.dim()) {
+        normalize_row(row);
+    }
+    encode(&values, view.shape(), view.element_type())
+}
+
+/// Divides by the Euclidean norm; leaves zeros.
+pub(crate) fn normalize_row(row: &mut [f32]) {
+    // In f64 no square of an f32 overflows or vanishes.
+    let squares: f64 = row
+        .iter()
+        .map(|&value| f64::from(value) * f64::from(value))
+        .sum();
+    if squares > 0.0 {
+        let norm = squares.sqrt();
+        row.iter_mut()
+            .for_each(|value| *value = (f64::from(*value) / norm) as f32);
+    }
+}
+
+/// The tokens of a range, from 0, bit by bit as they are stored.
+///
+/// # Errors
+/// [`Error::TokenRange`] when the range is empty or ends after the last token.
+pub fn slice(view: View<'_>, tokens: Range<usize>) -> Result<Vec<u8>, Error> {
+    if tokens.is_empty() || tokens.end > view.tokens() {
+        return Err(Error::TokenRange {
+            from: tokens.start,
+            to: tokens.end,
+            tokens: view.tokens(),
+        });
+    }
+    let shape = Shape::new(tokens.len(), view.dim())?;
+    let element = view.element_type();
+    let mut out = Vec::with_capacity(HEADER_BYTES + element.payload_bytes(shape));
+    out.extend(write_header(element, shape));
+    for section in element.sections(view.shape()) {
+        let per_token = section.len() / view.tokens();
+        let section = &view.payload_bytes()[section];
+        out.extend(&section[tokens.start * per_token..tokens.end * per_token]);
+    }
+    Ok(out)
+}
+
+/// The mean of all tokens, dim components: one vector for coarse search, not normalised.
+///
+/// # Errors
+/// As [`View::values`].
+pub fn mean(view: View<'_>) -> Result<Vec<f32>, Error> {
+    let values = view.values()?;
+    Ok(mean_of(values.chunks_exact(view.dim()), view.dim()))
+}
+
+/// The mean of some rows, at least one; added up in f64, where f32 cannot overflow.
+pub(crate) fn mean_of<'a>(rows: impl Iterator<Item = &'a [f32]>, dim: usize) -> Vec<f32> {
+    let mut sums = vec![0.0f64; dim];
+    let mut count = 0.0;
+    for row in rows {
+        count += 1.0;
+        sums.iter_mut()
+            .zip(row)
+            .for_each(|(sum, &value)| *sum += f64::from(value));
+    }
+    sums.into_iter().map(|sum| (sum / count) as f32).collect()
+}
