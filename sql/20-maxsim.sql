@@ -1,23 +1,12 @@
--- The score. One symbol serves all four pairs of array types: real[] is read in place, double
--- precision[] (what drivers send) is narrowed. The mixed pairs stand here so that a query sent as
--- double precision[] does not widen every document.
+-- The score. One symbol serves every pair of array types: real[] is read in place, double
+-- precision[] (what drivers send) is narrowed. The operator has the mixed pairs too, so that a query
+-- sent as double precision[] does not widen every document; the function has not, because PostgreSQL
+-- would then find maxsim(embedding, '{{...}}') ambiguous.
 
 CREATE FUNCTION maxsim(document real[], query real[]) RETURNS double precision
     AS 'MODULE_PATHNAME', 'maxsim_wrapper'
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION maxsim(real[], real[]) IS
-    'late-interaction score: sum over query tokens of the best dot product among document tokens';
-
-CREATE FUNCTION maxsim(document real[], query double precision[]) RETURNS double precision
-    AS 'MODULE_PATHNAME', 'maxsim_wrapper'
-    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000;
-COMMENT ON FUNCTION maxsim(real[], double precision[]) IS
-    'late-interaction score: sum over query tokens of the best dot product among document tokens';
-
-CREATE FUNCTION maxsim(document double precision[], query real[]) RETURNS double precision
-    AS 'MODULE_PATHNAME', 'maxsim_wrapper'
-    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 2000;
-COMMENT ON FUNCTION maxsim(double precision[], real[]) IS
     'late-interaction score: sum over query tokens of the best dot product among document tokens';
 
 CREATE FUNCTION maxsim(document double precision[], query double precision[])

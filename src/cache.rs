@@ -57,7 +57,9 @@ pub(crate) fn put(key: Key, embedding: Rc<MultiVector>) {
 impl Cache {
     fn shrink_to(&mut self, limit: usize) {
         while self.bytes > limit {
-            let Some((key, embedding)) = self.entries.pop_lru() else { break };
+            let Some((key, embedding)) = self.entries.pop_lru() else {
+                break;
+            };
             self.bytes -= entry_bytes(&key, &embedding);
         }
     }

@@ -27,13 +27,17 @@ pub(crate) fn client() -> &'static Client {
 #[pg_extern(sql = false)]
 fn infinity_embed_text(input: Option<&[u8]>, model: Option<&[u8]>) -> Option<RealArray> {
     let embedding = input.map(|input| text(input, model)).transpose();
-    embedding.unwrap_or_else(|error| error.raise()).map(RealArray)
+    embedding
+        .unwrap_or_else(|error| error.raise())
+        .map(RealArray)
 }
 
 #[pg_extern(sql = false)]
 fn infinity_embed_image(image: Option<&[u8]>, model: Option<&[u8]>) -> Option<RealArray> {
     let embedding = image.map(|bytes| self::image(bytes, model)).transpose();
-    embedding.unwrap_or_else(|error| error.raise()).map(RealArray)
+    embedding
+        .unwrap_or_else(|error| error.raise())
+        .map(RealArray)
 }
 
 #[pg_extern(sql = false)]
@@ -65,7 +69,10 @@ fn infinity_embed_images<'a>(
 pub(crate) fn text(input: &[u8], model: Option<&[u8]>) -> Result<Rc<MultiVector>, SqlError> {
     let text = to_utf8(input)?;
     let model = model.map(to_utf8).transpose()?;
-    let key = cache::Key { identity: settings::identity(model.as_deref())?, text };
+    let key = cache::Key {
+        identity: settings::identity(model.as_deref())?,
+        text,
+    };
     if let Some(embedding) = cache::get(&key) {
         return Ok(embedding);
     }
@@ -88,7 +95,10 @@ pub(crate) fn image(bytes: &[u8], model: Option<&[u8]>) -> Result<Rc<MultiVector
 }
 
 fn single(outcomes: Vec<Outcome>) -> Result<MultiVector, Error> {
-    outcomes.into_iter().next().expect("the client answers every input")
+    outcomes
+        .into_iter()
+        .next()
+        .expect("the client answers every input")
 }
 
 /// One row per array element, in order; NULL elements give NULL rows.
@@ -105,7 +115,13 @@ fn rounds<'a>(
         .and_then(|model| settings::identity(model.as_deref()))
         .and_then(settings::config)
         .unwrap_or_else(|error| error.raise());
-    SetOfIterator::new(Rounds { inputs, config, embed, taken: 0, ready: VecDeque::new() })
+    SetOfIterator::new(Rounds {
+        inputs,
+        config,
+        embed,
+        taken: 0,
+        ready: VecDeque::new(),
+    })
 }
 
 struct Rounds<'a, Embed> {

@@ -9,6 +9,8 @@ mod values;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, function_name};
 
+use crate::encoding::to_database;
+
 /// An error on its way to the user.
 #[derive(Debug)]
 pub(crate) struct SqlError {
@@ -20,7 +22,12 @@ pub(crate) struct SqlError {
 
 impl SqlError {
     fn new(code: PgSqlErrorCode, message: impl Into<String>) -> SqlError {
-        SqlError { code, message: message.into(), detail: None, hint: None }
+        SqlError {
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+        }
     }
 
     fn detail(mut self, detail: impl Into<String>) -> SqlError {
@@ -45,18 +52,22 @@ impl SqlError {
 
     /// Message, detail and hint in one line, for a column that a person reads.
     pub(crate) fn sentence(self) -> String {
-        let parts = [Some(self.message), self.detail, self.hint];
-        parts.into_iter().flatten().collect::<Vec<_>>().join(" — ")
+        let explanation = [self.detail, self.hint]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>();
+        to_database(&[self.message, explanation.join(" ")].join(": "))
     }
 
     /// Raises it. Values of the callers are dropped while the stack unwinds.
     pub(crate) fn raise(self) -> ! {
-        let mut report = ErrorReport::new(self.code, self.message, function_name!());
+        let message = to_database(&self.message);
+        let mut report = ErrorReport::new(self.code, message, function_name!());
         if let Some(detail) = self.detail {
-            report = report.set_detail(detail);
+            report = report.set_detail(to_database(&detail));
         }
         if let Some(hint) = self.hint {
-            report = report.set_hint(hint);
+            report = report.set_hint(to_database(&hint));
         }
         report.report(PgLogLevel::ERROR);
         unreachable!("an ERROR does not return")

@@ -25,8 +25,16 @@ use pgrx::prelude::*;
 
 extension_sql_file!("../sql/00-schema.sql", name = "schema", bootstrap);
 extension_sql_file!("../sql/10-embed.sql", name = "embed", requires = ["schema"]);
-extension_sql_file!("../sql/20-maxsim.sql", name = "maxsim", requires = ["schema"]);
-extension_sql_file!("../sql/30-trigger.sql", name = "trigger", requires = ["embed"]);
+extension_sql_file!(
+    "../sql/20-maxsim.sql",
+    name = "maxsim",
+    requires = ["schema"]
+);
+extension_sql_file!(
+    "../sql/30-trigger.sql",
+    name = "trigger",
+    requires = ["embed"]
+);
 extension_sql_file!(
     "../sql/90-privileges.sql",
     name = "privileges",

@@ -51,7 +51,11 @@ impl Matrix {
         // SAFETY: `array` points to a whole detoasted ArrayType (see `from_datum`).
         let (dimensions, has_nulls, element_type) = unsafe {
             let array = self.array.as_ptr();
-            (self.dimensions(), (*array).dataoffset != 0, (*array).elemtype)
+            (
+                self.dimensions(),
+                (*array).dataoffset != 0,
+                (*array).elemtype,
+            )
         };
         let &[tokens, dim] = dimensions else {
             return Err(SqlError::not_two_dimensional(role, dimensions.len()));
@@ -101,7 +105,10 @@ impl Matrix {
             (pgrx::varsize_4b(array.cast()), offset)
         };
         if offset + count * size_of::<T>() > size {
-            return Err(SqlError::corrupt_array(count * size_of::<T>() + offset, size));
+            return Err(SqlError::corrupt_array(
+                count * size_of::<T>() + offset,
+                size,
+            ));
         }
         // SAFETY: in bounds by the check above, MAXALIGNed offset into an aligned value.
         Ok(unsafe {
@@ -140,11 +147,20 @@ impl RealArray {
     /// Builds the array in the current memory context.
     fn build(&self) -> Result<NonNull<pg_sys::ArrayType>, SqlError> {
         const OVERHEAD: usize = (size_of::<pg_sys::ArrayType>() + 2 * 8).next_multiple_of(8);
-        let MultiVector { values, tokens, dim } = &*self.0;
+        let MultiVector {
+            values,
+            tokens,
+            dim,
+        } = &*self.0;
         assert_eq!(values.len(), tokens * dim, "the client checks its shapes");
         let size = OVERHEAD + size_of_val(values.as_slice());
         if size > MAX_VALUE_BYTES {
-            return Err(SqlError::value_too_large(*tokens, *dim, size, MAX_VALUE_BYTES));
+            return Err(SqlError::value_too_large(
+                *tokens,
+                *dim,
+                size,
+                MAX_VALUE_BYTES,
+            ));
         }
         // SAFETY: `size` bytes are allocated zeroed; the header, two lengths, two lower bounds and
         // the values fill exactly these.

@@ -75,7 +75,11 @@ fn prepare(values: &[f32], dim: usize) -> Result<PreparedQuery, SqlError> {
     if !maxsim::all_finite(values) {
         return Err(SqlError::not_finite("query", values, dim));
     }
-    Ok(PreparedQuery { values: values.to_vec(), dim, packed: Query::new(values, dim)? })
+    Ok(PreparedQuery {
+        values: values.to_vec(),
+        dim,
+        packed: Query::new(values, dim)?,
+    })
 }
 
 /// One memcmp, where comparing floats one by one would cost a good part of a small score.

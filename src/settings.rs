@@ -240,7 +240,10 @@ unsafe extern "C-unwind" fn show_api_key() -> *const std::ffi::c_char {
 }
 
 fn text(setting: &'static GucSetting<Option<CString>>) -> String {
-    setting.get().map(|value| value.to_string_lossy().trim().to_owned()).unwrap_or_default()
+    setting
+        .get()
+        .map(|value| value.to_string_lossy().trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// What identifies the embeddings that a call with this `model` argument would make.
@@ -250,7 +253,10 @@ fn text(setting: &'static GucSetting<Option<CString>>) -> String {
 pub(crate) fn identity(model: Option<&str>) -> Result<Identity, SqlError> {
     let url = text(&URL);
     if url.is_empty() {
-        return Err(SqlError::setting_missing("infinity_embed.url", "http://localhost:7997"));
+        return Err(SqlError::setting_missing(
+            "infinity_embed.url",
+            "http://localhost:7997",
+        ));
     }
     let model = model.map_or_else(|| text(&MODEL_NAME), |name| name.trim().to_owned());
     if model.is_empty() {
@@ -259,8 +265,15 @@ pub(crate) fn identity(model: Option<&str>) -> Result<Identity, SqlError> {
             "michaelfeil/colqwen2-v0.1",
         ));
     }
-    let dim = usize::try_from(HIDDEN_DIM.get()).ok().filter(|&dim| dim > 0);
-    Ok(Identity { url, model, dim, normalize: NORMALIZE.get() })
+    let dim = usize::try_from(HIDDEN_DIM.get())
+        .ok()
+        .filter(|&dim| dim > 0);
+    Ok(Identity {
+        url,
+        model,
+        dim,
+        normalize: NORMALIZE.get(),
+    })
 }
 
 /// The client's configuration for one call; reads the key file where one is set.
@@ -321,11 +334,16 @@ fn read_key_file(path: &str) -> Result<Secret, SqlError> {
         return Err(SqlError::key_file_content(path, "is not a regular file"));
     }
     if facts.len() > MAX_KEY_FILE_BYTES {
-        let problem = format!("has {} bytes, at most {MAX_KEY_FILE_BYTES} are read", facts.len());
+        let problem = format!(
+            "has {} bytes, at most {MAX_KEY_FILE_BYTES} are read",
+            facts.len()
+        );
         return Err(SqlError::key_file_content(path, problem));
     }
     let content = std::fs::read(path).map_err(|error| SqlError::key_file(path, &error))?;
-    let key = std::str::from_utf8(&content).map(str::trim).unwrap_or_default();
+    let key = std::str::from_utf8(&content)
+        .map(str::trim)
+        .unwrap_or_default();
     if key.is_empty() {
         return Err(SqlError::key_file_content(path, "holds no key"));
     }

@@ -42,17 +42,26 @@ unsafe fn run(fcinfo: pg_sys::FunctionCallInfo, source: Source) -> Result<Row, S
     // rows of its event; `protocol` and `Columns::find` check which.
     unsafe {
         if !pgrx::trigger_support::called_as_trigger(fcinfo) {
-            return Err(SqlError::trigger_protocol(source.function(), "must be called as a trigger"));
+            return Err(SqlError::trigger_protocol(
+                source.function(),
+                "must be called as a trigger",
+            ));
         }
         let call = &*(*fcinfo).context.cast::<pg_sys::TriggerData>();
         let is_update = protocol(call, source)?;
         let columns = Columns::find(call, source)?;
-        let row = if is_update { call.tg_newtuple } else { call.tg_trigtuple };
+        let row = if is_update {
+            call.tg_newtuple
+        } else {
+            call.tg_trigtuple
+        };
         let value = columns.source_of(row);
         if is_update && columns.same_source(value, columns.source_of(call.tg_trigtuple)) {
             return Ok(Row(row));
         }
-        let embedding = value.map(|datum| source.embed(datum, columns.model.as_deref())).transpose()?;
+        let embedding = value
+            .map(|datum| source.embed(datum, columns.model.as_deref()))
+            .transpose()?;
         Ok(Row(columns.with_target(row, embedding)))
     }
 }
@@ -146,7 +155,12 @@ impl Columns {
         let (source_name, target_name, model) = match arguments[..] {
             [source, target] => (source, target, None),
             [source, target, model] => (source, target, Some(model)),
-            _ => return Err(SqlError::trigger_arguments(source.function(), arguments.len())),
+            _ => {
+                return Err(SqlError::trigger_arguments(
+                    source.function(),
+                    arguments.len(),
+                ));
+            }
         };
         let columns = Columns {
             tuple_descriptor,
@@ -157,7 +171,11 @@ impl Columns {
         let source_type = columns.type_of(columns.source);
         // SAFETY: a catalog look-up of an existing type.
         if !source.accepts(unsafe { pg_sys::getBaseType(source_type) }) {
-            return Err(SqlError::column_type(source_name, source.wanted(), source_type));
+            return Err(SqlError::column_type(
+                source_name,
+                source.wanted(),
+                source_type,
+            ));
         }
         let target_type = columns.type_of(columns.target);
         if target_type != pg_sys::FLOAT4ARRAYOID {
@@ -176,9 +194,8 @@ impl Columns {
     unsafe fn source_of(&self, row: pg_sys::HeapTuple) -> Option<pg_sys::Datum> {
         let mut is_null = false;
         // SAFETY: the caller's row belongs to the descriptor.
-        let datum = unsafe {
-            pg_sys::SPI_getbinval(row, self.tuple_descriptor, self.source, &mut is_null)
-        };
+        let datum =
+            unsafe { pg_sys::SPI_getbinval(row, self.tuple_descriptor, self.source, &mut is_null) };
         (!is_null).then_some(datum)
     }
 
@@ -233,14 +250,14 @@ impl Columns {
 }
 
 /// The number of a user column.
-fn column(
-    tuple_descriptor: pg_sys::TupleDesc,
-    name: &CStr,
-    table: &CStr,
-) -> Result<i32, SqlError> {
+fn column(tuple_descriptor: pg_sys::TupleDesc, name: &CStr, table: &CStr) -> Result<i32, SqlError> {
     // SAFETY: a live descriptor and a NUL-terminated name.
     let number = unsafe { pg_sys::SPI_fnumber(tuple_descriptor, name.as_ptr()) };
-    if number > 0 { Ok(number) } else { Err(SqlError::no_such_column(name, table)) }
+    if number > 0 {
+        Ok(number)
+    } else {
+        Err(SqlError::no_such_column(name, table))
+    }
 }
 
 /// The row that the trigger hands back.

@@ -77,7 +77,9 @@ fn of_an_image(problem: &ImageProblem) -> SqlError {
             "Store the whole file. The image was not sent: broken images stop an Infinity server.",
         ),
     };
-    SqlError::new(code, "image cannot be embedded").detail(format!("{}.", capital(&problem.to_string()))).hint(hint)
+    SqlError::new(code, "image cannot be embedded")
+        .detail(format!("{}.", capital(&problem.to_string())))
+        .hint(hint)
 }
 
 fn of_the_connection(error: Error) -> SqlError {
@@ -230,23 +232,37 @@ fn answered(status: u16, message: &str) -> String {
     format!("It answered with status {status}: {message}")
 }
 
+/// What kind of failure it was, and the system's own words where they say more.
 fn cause(kind: ConnectKind, detail: &str) -> String {
     let kind = kind.to_string();
-    if detail.is_empty() || detail.eq_ignore_ascii_case(&kind) {
+    let detail = detail
+        .split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches('.');
+    if detail.to_lowercase().starts_with(&kind.to_lowercase()) || detail.is_empty() {
         kind
     } else {
-        format!("{kind}: {}", detail.trim_end_matches('.'))
+        format!("{kind}: {detail}")
     }
 }
 
 /// `, after 3 attempts` inside a sentence.
 fn after(attempts: u32) -> String {
-    if attempts > 1 { format!(", after {attempts} attempts") } else { String::new() }
+    if attempts > 1 {
+        format!(", after {attempts} attempts")
+    } else {
+        String::new()
+    }
 }
 
 /// ` (after 3 attempts)` behind somebody else's words.
 fn in_all(attempts: u32) -> String {
-    if attempts > 1 { format!(" (after {attempts} attempts)") } else { String::new() }
+    if attempts > 1 {
+        format!(" (after {attempts} attempts)")
+    } else {
+        String::new()
+    }
 }
 
 fn seconds(duration: Duration) -> String {
@@ -259,5 +275,7 @@ fn seconds(duration: Duration) -> String {
 
 fn capital(sentence: &str) -> String {
     let mut letters = sentence.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+    letters.next().map_or(String::new(), |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
 }

@@ -41,8 +41,11 @@ impl SqlError {
 impl SqlError {
     pub(crate) fn not_two_dimensional(role: &str, dimensions: usize) -> SqlError {
         if dimensions == 0 {
-            return SqlError::new(Code::ERRCODE_DATA_EXCEPTION, format!("{role} must not be empty"))
-                .detail("A multi-vector has at least one token vector.");
+            return SqlError::new(
+                Code::ERRCODE_DATA_EXCEPTION,
+                format!("{role} must not be empty"),
+            )
+            .detail("A multi-vector has at least one token vector.");
         }
         SqlError::new(
             Code::ERRCODE_DATA_EXCEPTION,
@@ -68,11 +71,24 @@ impl SqlError {
 
     /// Names the first value that is not finite.
     pub(crate) fn not_finite(role: &str, values: &[f32], dim: usize) -> SqlError {
-        let at = values.iter().position(|value| !value.is_finite()).unwrap_or_default();
-        let kind = if values[at].is_nan() { "NaN" } else { "infinity" };
-        SqlError::new(Code::ERRCODE_DATA_EXCEPTION, format!("{kind} not allowed in {role}")).detail(
-            format!("It is component {} of token {}.", at % dim + 1, at / dim + 1),
+        let at = values
+            .iter()
+            .position(|value| !value.is_finite())
+            .unwrap_or_default();
+        let kind = if values[at].is_nan() {
+            "NaN"
+        } else {
+            "infinity"
+        };
+        SqlError::new(
+            Code::ERRCODE_DATA_EXCEPTION,
+            format!("{kind} not allowed in {role}"),
         )
+        .detail(format!(
+            "It is component {} of token {}.",
+            at % dim + 1,
+            at / dim + 1
+        ))
     }
 
     pub(crate) fn out_of_range(role: &str, value: f64) -> SqlError {
@@ -97,7 +113,12 @@ impl SqlError {
         )
     }
 
-    pub(crate) fn value_too_large(tokens: usize, dim: usize, size: usize, limit: usize) -> SqlError {
+    pub(crate) fn value_too_large(
+        tokens: usize,
+        dim: usize,
+        size: usize,
+        limit: usize,
+    ) -> SqlError {
         SqlError::new(
             Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             format!("embedding of {tokens} tokens of {dim} dimensions takes {size} bytes"),
@@ -127,7 +148,7 @@ impl SqlError {
             Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             format!("{function}: {problem}"),
         )
-        .hint("Create it as BEFORE INSERT OR UPDATE … FOR EACH ROW.")
+        .hint("Create it as BEFORE INSERT OR UPDATE ... FOR EACH ROW.")
     }
 
     pub(crate) fn trigger_arguments(function: &str, count: usize) -> SqlError {
@@ -135,7 +156,9 @@ impl SqlError {
             Code::ERRCODE_INVALID_PARAMETER_VALUE,
             format!("{function}: 2 or 3 arguments expected, {count} given"),
         )
-        .hint(format!("EXECUTE FUNCTION {function}('source column', 'target column')."))
+        .hint(format!(
+            "EXECUTE FUNCTION {function}('source column', 'target column')."
+        ))
     }
 
     pub(crate) fn no_such_column(column: &CStr, table: &CStr) -> SqlError {
@@ -165,5 +188,7 @@ impl SqlError {
 /// A type's name as PostgreSQL writes it.
 fn type_name(type_oid: pg_sys::Oid) -> String {
     // SAFETY: format_type_be gives a palloc'd, NUL-terminated name for any oid.
-    unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
+    unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }
+        .to_string_lossy()
+        .into_owned()
 }

@@ -9,7 +9,8 @@ SELECT '{{1,0},{0,1}}'::real[] @# '{{0.5,0.25},{3,4}}'::real[];
 -- By name, and one dimension.
 SELECT maxsim(query => '{{2}}'::real[], document => '{{3},{5}}'::real[]);
 
--- What drivers send: double precision[], on either side.
+-- What drivers send: double precision[], on either side. The function widens a real[] document then, the operator
+-- reads it in place.
 SELECT maxsim('{{1,0},{0,1}}'::real[], '{{0.5,0.25},{3,4}}'::double precision[]),
        maxsim('{{1,0},{0,1}}'::double precision[], '{{0.5,0.25},{3,4}}'::real[]),
        maxsim('{{1,0},{0,1}}'::double precision[], '{{0.5,0.25},{3,4}}'::double precision[]);

@@ -13,14 +13,14 @@ RESET ROLE;
 
 SELECT infinity_embed.allow('"regress Embedder"');
 SELECT f AS allowed FROM infinity_embed.outgoing_functions() f
-WHERE has_function_privilege('"regress Embedder"', f, 'EXECUTE');
+WHERE has_function_privilege('regress Embedder', f, 'EXECUTE');
 SET ROLE "regress Embedder";
 SELECT infinity_embed_text(NULL) IS NULL AS may_call;
 RESET ROLE;
 
 SELECT infinity_embed.disallow('"regress Embedder"');
 SELECT count(*) AS still_allowed FROM infinity_embed.outgoing_functions() f
-WHERE has_function_privilege('"regress Embedder"', f, 'EXECUTE');
+WHERE has_function_privilege('regress Embedder', f, 'EXECUTE');
 
 -- Whoever may not call the trigger function may not make a trigger of it.
 CREATE SCHEMA theirs AUTHORIZATION "regress Embedder";
