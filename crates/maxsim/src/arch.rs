@@ -19,6 +19,7 @@ mod portable;
 mod vnni;
 
 use crate::Kernel;
+use crate::unpack::Unpacker;
 
 /// Units of a row handled per step of a block routine; packed queries are padded to it.
 pub(crate) const STEP: usize = 4;
@@ -86,15 +87,29 @@ pub(crate) struct Routines {
 /// One instruction set's routines.
 #[derive(Debug)]
 pub(crate) struct Arch {
-    /// f32 products.
-    pub(crate) dense: Routines,
-    /// Products of codes of one byte, where the machine has better instructions for them than for f32.
-    pub(crate) codes: Option<Routines>,
-    /// Turns IEEE half precision, little-endian, into f32.
-    ///
-    /// # Safety
-    /// The machine has the instruction set; 2 × `usize` bytes are readable, as many f32 writable.
-    pub(crate) widen_f16: unsafe fn(*const u8, *mut f32, usize),
+    /// f32 products, and how documents become f32.
+    pub(crate) dense: Dense,
+    /// Products of codes, where the machine has better instructions for them than for f32.
+    pub(crate) codes: Option<Codes>,
+}
+
+/// f32 products, and how documents become f32.
+#[derive(Debug)]
+pub(crate) struct Dense {
+    pub(crate) routines: Routines,
+    pub(crate) units: Unpacker,
+    pub(crate) f16: Unpacker,
+    pub(crate) int8: Unpacker,
+    pub(crate) signs: Unpacker,
+}
+
+/// Products of codes, and how documents become codes.
+#[derive(Debug)]
+pub(crate) struct Codes {
+    pub(crate) routines: Routines,
+    pub(crate) codes: Unpacker,
+    /// Signs become the codes of 1 and −1.
+    pub(crate) signs: Unpacker,
 }
 
 impl Shape {

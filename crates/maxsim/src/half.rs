@@ -38,28 +38,13 @@ pub fn encode_f16(values: &[f32], dim: usize) -> Result<Vec<u8>, Error> {
 /// [`Error::ZeroDim`], [`Error::Empty`]; [`Error::Ragged`] when the length is not a multiple of 2 × `dim`.
 pub fn decode_f16(document: &[u8], dim: usize) -> Result<Vec<f32>, Error> {
     tokens(document.len(), dim * SIZE)?;
-    let half = |bytes: &[u8; SIZE]| widen_one(u16::from_le_bytes(*bytes));
+    let half = |bytes: &[u8; SIZE]| widen(u16::from_le_bytes(*bytes));
     Ok(document.as_chunks::<SIZE>().0.iter().map(half).collect())
-}
-
-/// Turns `len` halves at `from` into f32 at `to`; the form of [`Arch::widen_f16`](crate::arch::Arch) for every machine.
-///
-/// # Safety
-/// 2 × `len` bytes are readable at `from`, `len` f32 writable at `to`; neither needs alignment.
-#[inline(always)]
-pub(crate) unsafe fn widen(from: *const u8, to: *mut f32, len: usize) {
-    for at in 0..len {
-        // SAFETY: within the extents the caller promises.
-        unsafe {
-            let bits = u16::from_le(from.add(SIZE * at).cast::<u16>().read_unaligned());
-            to.add(at).write_unaligned(widen_one(bits));
-        }
-    }
 }
 
 /// One half as f32, without a branch.
 #[inline(always)]
-fn widen_one(half: u16) -> f32 {
+pub(crate) fn widen(half: u16) -> f32 {
     // The exponent moves from bias 15 to bias 127 by a multiplication, which also makes subnormals normal.
     const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
     let magnitude = f32::from_bits(u32::from(half & 0x7FFF) << 13) * REBIAS;
@@ -113,12 +98,9 @@ mod tests {
     #[test]
     fn every_half_widens_to_what_it_means_and_back() {
         for half in 0..=u16::MAX {
-            let (value, expected) = (widen_one(half), defined(half));
+            let (value, expected) = (widen(half), defined(half));
             if expected.is_nan() {
-                assert!(
-                    value.is_nan() && widen_one(narrow(value)).is_nan(),
-                    "{half:#x}"
-                );
+                assert!(value.is_nan() && widen(narrow(value)).is_nan(), "{half:#x}");
             } else {
                 assert_eq!(f64::from(value), expected, "{half:#x}");
                 assert_eq!(narrow(value), half, "{half:#x}");
@@ -129,7 +111,7 @@ mod tests {
     #[test]
     fn values_between_halves_go_to_the_nearer_and_ties_to_even() {
         for half in 0..0x7BFF_u16 {
-            let (low, high) = (widen_one(half), widen_one(half + 1));
+            let (low, high) = (widen(half), widen(half + 1));
             let middle = (low + high) / 2.0;
             let even = half + (half & 1);
             for sign in [1.0, -1.0] {

@@ -81,25 +81,6 @@ pub(crate) fn component(code: u8, scale: f32) -> f32 {
     f32::from(i16::from(code) - i16::from(BIAS)) * scale
 }
 
-/// Turns `len` codes at `from` into f32 at `to`. Plain, so that each caller's instruction set vectorises it.
-///
-/// # Safety
-/// `len` bytes are readable at `from`, `len` f32 writable at `to`.
-#[inline(always)]
-pub(crate) unsafe fn widen(from: *const u8, scale: f32, to: *mut f32, len: usize) {
-    // SAFETY: within the extents the caller promises; f32 scratch is aligned.
-    let (codes, values) = unsafe {
-        (
-            std::slice::from_raw_parts(from, len),
-            std::slice::from_raw_parts_mut(to, len),
-        )
-    };
-    values
-        .iter_mut()
-        .zip(codes)
-        .for_each(|(value, &code)| *value = component(code, scale));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,7 @@
 //! Khattab and Zaharia, *ColBERT*, SIGIR 2020, equation 3.
 
 mod arch;
+mod bit;
 mod error;
 mod finite;
 mod half;
@@ -27,7 +28,9 @@ mod kernel;
 pub mod naive;
 mod packed;
 mod query;
+mod unpack;
 
+pub use bit::{decode_bit, encode_bit};
 pub use error::Error;
 pub use finite::all_finite;
 pub use half::{decode_f16, encode_f16};

@@ -9,6 +9,7 @@
 
 use crate::arch::{Block, CHUNK, Call, Routines, STEP, Shape};
 use crate::int8;
+use crate::unpack::{Unpack, Unpacker};
 
 /// The largest `Routines::rows`.
 const MAX_ROWS: usize = 12;
@@ -19,6 +20,9 @@ const STACK_WIDTH: usize = 256;
 #[derive(Debug, Clone)]
 pub(crate) struct Packed {
     routines: &'static Routines,
+    dim: usize,
+    /// Components of a unit.
+    components: usize,
     /// Units of a token.
     units: usize,
     tiles: Vec<Tile>,
@@ -49,30 +53,58 @@ struct Tile {
     in_place: Option<Block>,
 }
 
-/// Rows that need no unpacking, and the factors that go with them.
-pub(crate) struct Rows<'a> {
-    /// m tokens of `units` units each.
-    pub(crate) units: &'a [u8],
-    /// Codes only: m factors, f32 little-endian.
-    pub(crate) scales: &'a [u8],
-}
-
-/// A document that is unpacked block by block.
-pub(crate) struct Source<'a, U> {
+/// A document: rows of stored components.
+pub(crate) struct Document<'a> {
     /// m, at least 1.
     pub(crate) tokens: usize,
-    /// `unpack(row, unit, out)` writes `out.len()` units of a row, from `unit` on.
-    pub(crate) unpack: U,
-    /// As in [`Rows`].
-    pub(crate) scales: &'a [u8],
-    /// The stored bytes, for prefetching.
-    pub(crate) bytes: &'a [u8],
+    /// m rows, nothing between them.
+    pub(crate) rows: &'a [u8],
+    /// Bits of a stored component.
+    pub(crate) component_bits: usize,
+    /// Writes rows as the routines read them.
+    pub(crate) unpack: Unpacker,
+    /// A factor per token.
+    pub(crate) scales: Scales<'a>,
+}
+
+/// What the similarities of a document's tokens are multiplied by.
+#[derive(Clone, Copy)]
+pub(crate) enum Scales<'a> {
+    /// Nothing.
+    None,
+    /// m factors, f32 little-endian.
+    Floats(&'a [u8]),
+    /// m codes, factors in the unit given.
+    Codes(&'a [u8], f32),
+}
+
+impl Scales<'_> {
+    #[inline]
+    fn read(&self, first: usize, scales: &mut [f32]) {
+        match self {
+            Scales::None => {}
+            Scales::Floats(bytes) => {
+                let bytes = &bytes.as_chunks().0[first..];
+                scales
+                    .iter_mut()
+                    .zip(bytes)
+                    .for_each(|(scale, bytes)| *scale = f32::from_le_bytes(*bytes));
+            }
+            Scales::Codes(codes, unit) => {
+                let codes = &codes[first..];
+                scales
+                    .iter_mut()
+                    .zip(codes)
+                    .for_each(|(scale, &code)| *scale = f32::from(code) * unit);
+            }
+        }
+    }
 }
 
 impl Packed {
     /// Packs n × `dim` row-major values for f32 routines.
     pub(crate) fn dense(routines: &'static Routines, values: &[f32], dim: usize) -> Packed {
-        Packed::new(routines, values.len() / dim, dim, |token, unit| {
+        Packed::new(routines, values.len() / dim, dim, 1, |token, unit| {
             values[token * dim + unit].to_bits()
         })
     }
@@ -85,7 +117,7 @@ impl Packed {
             let component = |k: usize| if k < dim { code(token, k) as u8 } else { 0 };
             u32::from_le_bytes(std::array::from_fn(|byte| component(unit * 4 + byte)))
         };
-        let mut packed = Packed::new(routines, scales.len(), dim.div_ceil(4), unit);
+        let mut packed = Packed::new(routines, scales.len(), dim, 4, unit);
         // A stored code is 128 too large, which adds 128 × (the sum of the query's codes) to every product.
         let offset = |token| {
             -i32::from(int8::BIAS) * (0..dim).map(|k| i32::from(code(token, k))).sum::<i32>()
@@ -109,13 +141,19 @@ impl Packed {
     fn new(
         routines: &'static Routines,
         tokens: usize,
-        units: usize,
+        dim: usize,
+        components: usize,
         unit: impl Fn(usize, usize) -> u32,
     ) -> Packed {
         assert!(routines.rows <= MAX_ROWS && routines.lanes <= LINE);
+        let units = dim.div_ceil(components);
         let (lanes, steps) = (routines.lanes, units.div_ceil(STEP));
+        // With a rest in the last unit, rows in place would bring in the next row's components.
+        let in_place = routines.in_place.contains(&units) && units * components == dim;
         let mut packed = Packed {
             routines,
+            dim,
+            components,
             units,
             tiles: Vec::new(),
             width: 0,
@@ -141,10 +179,7 @@ impl Packed {
                 tokens: used,
                 start,
                 scratch: (routines.block)(shape, CHUNK),
-                in_place: routines
-                    .in_place
-                    .contains(&units)
-                    .then(|| (routines.block)(shape, units)),
+                in_place: in_place.then(|| (routines.block)(shape, units)),
             });
             packed.width += shape.width(lanes);
             first += used;
@@ -160,36 +195,37 @@ impl Packed {
             + size_of::<f32>() * self.scales.capacity()
     }
 
-    /// Scores a document in place, if the routines can: its rows are of a length they know, and fill a block.
-    pub(crate) fn score_in_place(&self, rows: &Rows) -> Option<f64> {
-        let row_size = 4 * self.units;
-        let tokens = rows.units.len() / row_size;
-        if self.tiles[0].in_place.is_none() || tokens < self.routines.rows {
-            return None;
+    /// Scores a document whose rows are stored as the routines read them, in place where that can be.
+    pub(crate) fn score_in_place(&self, document: &Document) -> f64 {
+        let rows = self.routines.rows;
+        if self.tiles[0].in_place.is_none() || document.tokens < rows {
+            return self.score(document);
         }
-        Some(self.with_maxima(|best| {
-            for first in self.blocks(tokens) {
-                let block = &rows.units[first * row_size..][..self.routines.rows * row_size];
+        let row_size = 4 * self.units;
+        let mut scales = [0.0f32; MAX_ROWS];
+        self.with_maxima(|best| {
+            for first in blocks(document.tokens, rows) {
+                let block = &document.rows[first * row_size..][..rows * row_size];
+                document.scales.read(first, &mut scales[..rows]);
                 let call = Call {
                     rows: block.as_ptr(),
                     steps: self.units / STEP,
-                    scales: self.scales_from(rows.scales, first),
+                    scales: scales.as_ptr(),
                     ahead: block.as_ptr_range().end,
                     ..EMPTY
                 };
                 // SAFETY: the slice above holds the rows, a row length apart; nothing is resumed or suspended.
                 unsafe { self.run(call, 0, true, best) };
             }
-        }))
+        })
     }
 
     /// Scores a document by unpacking its blocks one after another.
-    #[inline(always)]
-    pub(crate) fn score_unpacked<U: Fn(usize, usize, &mut [u32])>(
-        &self,
-        source: &Source<U>,
-    ) -> f64 {
+    pub(crate) fn score(&self, document: &Document) -> f64 {
+        let rows = self.routines.rows.min(document.tokens);
+        let row_size = document.rows.len() / document.tokens;
         let mut scratch = Scratch([[0; CHUNK]; MAX_ROWS]);
+        let mut scales = [0.0f32; MAX_ROWS];
         // Rows longer than a chunk take several passes, the sums of which wait in memory.
         let waiting = if self.units > CHUNK {
             self.routines.rows * self.width
@@ -197,23 +233,16 @@ impl Packed {
             0
         };
         let mut sums = vec![0u32; waiting];
-        // A short document repeats its last token, and so its factor.
-        let mut scales = [0.0f32; MAX_ROWS];
         self.with_maxima(|best| {
-            for first in self.blocks(source.tokens) {
-                let row = |row: usize| (first + row).min(source.tokens - 1);
-                if !self.scales.is_empty() {
-                    for (at, scale) in scales.iter_mut().enumerate().take(self.routines.rows) {
-                        *scale = f32::from_le_bytes(source.scales.as_chunks().0[row(at)]);
-                    }
+            for first in blocks(document.tokens, rows) {
+                document.scales.read(first, &mut scales[..rows]);
+                for row in rows..self.routines.rows {
+                    scales[row] = scales[rows - 1];
                 }
                 for unit in (0..self.units).step_by(CHUNK) {
                     let len = CHUNK.min(self.units - unit);
-                    for (at, units) in scratch.0.iter_mut().enumerate().take(self.routines.rows) {
-                        (source.unpack)(row(at), unit, &mut units[..len]);
-                        // What an earlier pass left there could be NaN, which zero times is not zero.
-                        units[len..len.next_multiple_of(STEP)].fill(0);
-                    }
+                    self.unpack(document, first, rows, unit, &mut scratch, &scales);
+                    let ahead = (first + rows) * row_size + 4 * unit * rows;
                     let call = Call {
                         rows: scratch.0.as_ptr().cast(),
                         steps: len.div_ceil(STEP),
@@ -221,7 +250,7 @@ impl Packed {
                         suspend: unit + len < self.units,
                         sums: sums.as_mut_ptr(),
                         scales: scales.as_ptr(),
-                        ahead: self.ahead(source, first, unit),
+                        ahead: document.rows.as_ptr().wrapping_add(ahead),
                         ..EMPTY
                     };
                     // SAFETY: scratch holds the rows, CHUNK apart, written just now up to the step's end; sums
@@ -232,32 +261,41 @@ impl Packed {
         })
     }
 
-    /// Where the part of the next block begins that the pass from `unit` on should prefetch.
-    fn ahead<U>(&self, source: &Source<U>, first: usize, unit: usize) -> *const u8 {
-        let token = source.bytes.len() / source.tokens;
-        let next = (first + self.routines.rows) * token + self.routines.rows * unit * 4;
-        source
-            .bytes
-            .as_ptr()
-            .wrapping_add(next.min(source.bytes.len()))
-    }
-
-    /// The factors of a block in place.
-    fn scales_from(&self, scales: &[u8], first: usize) -> *const f32 {
-        if self.scales.is_empty() {
-            return std::ptr::null();
+    /// Fills scratch with a chunk of `rows` rows from `first` on, and the last of them again up to a whole block.
+    fn unpack(
+        &self,
+        document: &Document,
+        first: usize,
+        rows: usize,
+        unit: usize,
+        scratch: &mut Scratch,
+        scales: &[f32; MAX_ROWS],
+    ) {
+        let row_size = document.rows.len() / document.tokens;
+        let bytes = &document.rows[first * row_size..][..rows * row_size];
+        let component = unit * self.components;
+        let len = (CHUNK * self.components).min(self.dim - component);
+        let unpack = Unpack {
+            from: bytes[component * document.component_bits / 8..].as_ptr(),
+            row_size,
+            to: scratch.0.as_mut_ptr(),
+            rows,
+            len,
+            scales: scales.as_ptr(),
+        };
+        // SAFETY: the slice holds `rows` rows, of which components up to dim are read; scratch has room for as many
+        // rows of CHUNK units; there are MAX_ROWS scales; the routines are those of an available kernel.
+        unsafe { (document.unpack)(&unpack) };
+        // What an earlier pass left behind could be NaN, which zero times is not zero.
+        let units = len.div_ceil(self.components);
+        if !units.is_multiple_of(STEP) {
+            for row in &mut scratch.0[..rows] {
+                row[units..units.next_multiple_of(STEP)].fill(0);
+            }
         }
-        scales[first * int8::SCALE..][..self.routines.rows * int8::SCALE]
-            .as_ptr()
-            .cast()
-    }
-
-    /// The first rows of the blocks that cover a document, the last moved back to end where the document ends.
-    fn blocks(&self, tokens: usize) -> impl Iterator<Item = usize> + use<> {
-        let last = tokens.saturating_sub(self.routines.rows);
-        (0..tokens)
-            .step_by(self.routines.rows)
-            .map(move |first| first.min(last))
+        for row in rows..self.routines.rows {
+            scratch.0[row] = scratch.0[rows - 1];
+        }
     }
 
     /// Runs every tile over one block, the query from `unit` on.
@@ -347,6 +385,13 @@ fn place(shape: Shape, lanes: usize, token: usize, k: usize) -> usize {
     } else {
         step + STEP * full + (token - full) * STEP + phase
     }
+}
+
+/// The first rows of the blocks that cover a document, the last moved back to end where the document ends.
+fn blocks(tokens: usize, rows: usize) -> impl Iterator<Item = usize> {
+    (0..tokens)
+        .step_by(rows)
+        .map(move |first| first.min(tokens - rows))
 }
 
 /// A block of unpacked rows.

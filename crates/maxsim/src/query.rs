@@ -3,10 +3,10 @@
 use std::sync::OnceLock;
 
 use crate::Kernel;
-use crate::arch::{Arch, routines};
+use crate::arch::{Arch, Codes, routines};
 use crate::error::{Error, tokens};
-use crate::packed::{Packed, Rows, Source};
-use crate::{half, int8};
+use crate::packed::{Document, Packed, Scales};
+use crate::{bit, half, int8};
 
 /// A query packed for scoring.
 ///
@@ -20,6 +20,8 @@ pub struct Query {
     tokens: usize,
     kernel: Kernel,
     arch: &'static Arch,
+    /// The sum of all tokens, which meets the mean of bit documents.
+    sum: Vec<f32>,
     dense: OnceLock<Packed>,
     codes: OnceLock<Packed>,
 }
@@ -58,15 +60,21 @@ impl Query {
             kernel.name()
         );
         let tokens = tokens(values.len(), dim)?;
-        let (dense, codes) = (OnceLock::new(), OnceLock::new());
+        let mut sum = vec![0.0; dim];
+        for row in values.chunks_exact(dim) {
+            sum.iter_mut()
+                .zip(row)
+                .for_each(|(sum, value)| *sum += value);
+        }
         Ok(Query {
             values: values.to_vec(),
             dim,
             tokens,
             kernel,
             arch: routines(kernel),
-            dense,
-            codes,
+            sum,
+            dense: OnceLock::new(),
+            codes: OnceLock::new(),
         })
     }
 
@@ -95,7 +103,7 @@ impl Query {
             .into_iter()
             .filter_map(OnceLock::get);
         size_of::<Query>()
-            + size_of::<f32>() * self.values.capacity()
+            + size_of::<f32>() * (self.values.capacity() + self.sum.capacity())
             + packed.map(Packed::size_bytes).sum::<usize>()
     }
 
@@ -113,27 +121,16 @@ impl Query {
     pub fn score_f32(&self, document: &[f32]) -> Result<f64, Error> {
         let tokens = tokens(document.len(), self.dim)?;
         // SAFETY: the bytes of initialised f32 are initialised bytes.
-        let bytes = unsafe {
+        let rows = unsafe {
             std::slice::from_raw_parts(document.as_ptr().cast::<u8>(), size_of_val(document))
         };
-        let dense = self.dense();
-        if let Some(score) = dense.score_in_place(&Rows {
-            units: bytes,
-            scales: &[],
-        }) {
-            return Ok(score);
-        }
-        let unpack = |row: usize, k: usize, out: &mut [u32]| {
-            let values = &document[row * self.dim + k..][..out.len()];
-            out.iter_mut()
-                .zip(values)
-                .for_each(|(out, value)| *out = value.to_bits());
-        };
-        Ok(dense.score_unpacked(&Source {
+        let (unpack, scales) = (self.arch.dense.units, Scales::None);
+        Ok(self.dense().score_in_place(&Document {
             tokens,
+            rows,
+            component_bits: 32,
             unpack,
-            scales: &[],
-            bytes,
+            scales,
         }))
     }
 
@@ -146,18 +143,14 @@ impl Query {
     /// That of [`Query::score_f32`] over the stored values, which are within 2⁻¹¹ of the original ones: in all within
     /// `n · (2⁻¹¹ + dim · ε) · max|q_i| · max|d_j|` of their score, for components of 2⁻¹⁴ and more.
     pub fn score_f16(&self, document: &[u8]) -> Result<f64, Error> {
-        let token_size = self.dim * half::SIZE;
-        let tokens = tokens(document.len(), token_size)?;
-        let unpack = |row: usize, k: usize, out: &mut [u32]| {
-            let halves = &document[row * token_size + k * half::SIZE..][..out.len() * half::SIZE];
-            // SAFETY: the kernel is available; the slices hold as many halves as f32.
-            unsafe { (self.arch.widen_f16)(halves.as_ptr(), out.as_mut_ptr().cast(), out.len()) };
-        };
-        Ok(self.dense().score_unpacked(&Source {
+        let tokens = tokens(document.len(), self.dim * half::SIZE)?;
+        let (unpack, scales) = (self.arch.dense.f16, Scales::None);
+        Ok(self.dense().score(&Document {
             tokens,
+            rows: document,
+            component_bits: 16,
             unpack,
-            scales: &[],
-            bytes: document,
+            scales,
         }))
     }
 
@@ -173,60 +166,47 @@ impl Query {
     /// within `t/2 · Σ|q| + s/2 · Σ|d| + dim · s · t / 4` of the exact one. On real ColBERT vectors scores are within
     /// 0.3 %.
     pub fn score_int8(&self, document: &[u8]) -> Result<f64, Error> {
-        let dim = self.dim;
-        let tokens = tokens(document.len(), int8::token_size(dim))?;
-        let (scales, codes) = document.split_at(tokens * int8::SCALE);
-        let Some(routines) = &self.arch.codes else {
-            let unpack = |row: usize, k: usize, out: &mut [u32]| {
-                let scale = scales.as_chunks().0[row];
-                let codes = &codes[row * dim + k..][..out.len()];
-                // SAFETY: the slices hold as many codes as f32.
-                unsafe {
-                    int8::widen(
-                        codes.as_ptr(),
-                        f32::from_le_bytes(scale),
-                        out.as_mut_ptr().cast(),
-                        out.len(),
-                    )
-                };
-            };
-            return Ok(self.dense().score_unpacked(&Source {
-                tokens,
-                unpack,
-                scales: &[],
-                bytes: codes,
-            }));
-        };
-        let packed = self
-            .codes
-            .get_or_init(|| Packed::codes(routines, &self.values, dim));
-        // Rows of whole units only: else the last unit would hold the next row's codes.
-        if dim.is_multiple_of(4)
-            && let Some(score) = packed.score_in_place(&Rows {
-                units: codes,
-                scales,
-            })
-        {
-            return Ok(score);
-        }
-        let unpack = |row: usize, unit: usize, out: &mut [u32]| {
-            let codes = &codes[row * dim..][unit * 4..dim.min((unit + out.len()) * 4)];
-            let (whole, rest) = codes.as_chunks::<4>();
-            out.iter_mut()
-                .zip(whole)
-                .for_each(|(out, &codes)| *out = u32::from_ne_bytes(codes));
-            if !rest.is_empty() {
-                let mut last = [0; 4];
-                last[..rest.len()].copy_from_slice(rest);
-                out[whole.len()] = u32::from_ne_bytes(last);
-            }
-        };
-        Ok(packed.score_unpacked(&Source {
+        let tokens = tokens(document.len(), int8::token_size(self.dim))?;
+        let (scales, rows) = document.split_at(tokens * int8::SCALE);
+        let of = |unpack| Document {
             tokens,
+            rows,
+            component_bits: 8,
+            unpack,
+            scales: Scales::Floats(scales),
+        };
+        Ok(match &self.arch.codes {
+            Some(codes) => self.codes(codes).score_in_place(&of(codes.codes)),
+            None => self.dense().score(&of(self.arch.dense.int8)),
+        })
+    }
+
+    /// Scores one document that [`encode_bit`](crate::encode_bit) stored. No alignment is asked for.
+    ///
+    /// The document's mean takes no part in the search for the maximum: it adds one product, of the mean with the sum
+    /// of the query's tokens. As in [`Query::score_int8`] the query may be rounded to bytes.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] for m = 0, [`Error::Ragged`] when the length is not that of a whole number of tokens.
+    ///
+    /// # Accuracy
+    /// With s the scale of a query token and t that of a document token, a similarity is within `dim · s · t / 2` of
+    /// the exact one with the decoded token. The decoded token itself is a rough approximation.
+    pub fn score_bit(&self, document: &[u8]) -> Result<f64, Error> {
+        let view = bit::View::new(document, self.dim)?;
+        let scales = Scales::Codes(view.scales, view.unit);
+        let of = |unpack| Document {
+            tokens: view.tokens,
+            rows: view.signs,
+            component_bits: 1,
             unpack,
             scales,
-            bytes: codes,
-        }))
+        };
+        let rest = match &self.arch.codes {
+            Some(codes) => self.codes(codes).score(&of(codes.signs)),
+            None => self.dense().score(&of(self.arch.dense.signs)),
+        };
+        Ok(view.mean_product(&self.sum) + rest)
     }
 
     /// The best document token of each query token, in the order of the query's tokens.
@@ -258,7 +238,13 @@ impl Query {
     }
 
     fn dense(&self) -> &Packed {
+        let routines = &self.arch.dense.routines;
         self.dense
-            .get_or_init(|| Packed::dense(&self.arch.dense, &self.values, self.dim))
+            .get_or_init(|| Packed::dense(routines, &self.values, self.dim))
+    }
+
+    fn codes(&self, codes: &'static Codes) -> &Packed {
+        self.codes
+            .get_or_init(|| Packed::codes(&codes.routines, &self.values, self.dim))
     }
 }

@@ -1,6 +1,9 @@
 //! Every kernel this machine can run against the naive reference, over ragged shapes.
 
-use maxsim::{Error, Kernel, Query, decode_f16, decode_int8, encode_f16, encode_int8, naive};
+use maxsim::{
+    Error, Kernel, Query, decode_bit, decode_f16, decode_int8, encode_bit, encode_f16, encode_int8,
+    naive,
+};
 
 /// A small deterministic generator (SplitMix64), so that a failure is reproduced by its seed alone.
 struct Random(u64);
@@ -58,11 +61,15 @@ fn compare_compact(n: usize, m: usize, dim: usize, seed: u64) {
     let exact = |decoded: &[f32]| naive::score(&query, decoded, dim);
     let f16 = encode_f16(&document, dim).unwrap();
     let int8 = encode_int8(&document, dim).unwrap();
+    let bit = encode_bit(&document, dim).unwrap();
     let of_f16 = exact(&decode_f16(&f16, dim).unwrap());
     let of_int8 = exact(&decode_int8(&int8, dim).unwrap());
+    let of_bit = exact(&decode_bit(&bit, dim).unwrap());
     // The documented bounds: rounding of f32 sums; and the query's own rounding to bytes, half a scale per component.
     let sums = n as f64 * dim as f64 * f64::from(f32::EPSILON);
     let bytes = n as f64 * (dim as f64).sqrt() / 254.0 + sums;
+    // A token of signs has length scale × √dim, at most twice a unit token's; the mean adds rounding of its own.
+    let signs = 2.0 * bytes + 2.0 * sums;
     for kernel in Kernel::available() {
         let packed = Query::with_kernel(kernel, &query, dim).unwrap();
         // One byte ahead puts the document at an odd address.
@@ -81,6 +88,12 @@ fn compare_compact(n: usize, m: usize, dim: usize, seed: u64) {
                 scored(&|bytes| packed.score_int8(bytes), &int8),
                 of_int8,
                 bytes,
+            ),
+            (
+                "bit",
+                scored(&|bytes| packed.score_bit(bytes), &bit),
+                of_bit,
+                signs,
             ),
         ];
         for (element, score, expected, bound) in cases {

@@ -5,23 +5,32 @@
 use std::arch::x86_64::*;
 
 use super::{
-    Arch, Block, Call, DENSE_IN_PLACE, Routines, STEP, Shape, dense_by_stride, even_tiles,
+    Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride, even_tiles,
 };
+use crate::half;
+use crate::unpack::{Unpack, wrap};
 
 const LANES: usize = 8;
 const ROWS: usize = 6;
 
 pub(super) static ARCH: Arch = Arch {
-    dense: Routines {
-        lanes: LANES,
-        rows: ROWS,
-        tiles: |tokens| even_tiles(tokens, LANES, 2),
-        block: pick,
-        in_place: DENSE_IN_PLACE,
+    dense: Dense {
+        routines: Routines {
+            lanes: LANES,
+            rows: ROWS,
+            tiles: |tokens| even_tiles(tokens, LANES, 2),
+            block: pick,
+            in_place: DENSE_IN_PLACE,
+        },
+        units,
+        f16,
+        int8,
+        signs,
     },
     codes: None,
-    widen_f16,
 };
+
+wrap! {"avx2": units int8 signs}
 
 fn pick(shape: Shape, stride: usize) -> Block {
     match shape.full {
@@ -111,18 +120,21 @@ fn prefetch(ahead: *const u8) -> *const u8 {
     ahead.wrapping_add(LEN)
 }
 
-/// See [`Arch::widen_f16`].
+/// Half precision to f32. See [`Unpacker`](crate::unpack::Unpacker).
 #[target_feature(enable = "avx,f16c")]
-unsafe fn widen_f16(from: *const u8, to: *mut f32, len: usize) {
-    for at in (0..len).step_by(LANES) {
-        let lanes = (len - at).min(LANES);
-        // SAFETY: the first reads all of 8 halves within `len`; the second copies no more than are left.
+unsafe fn f16(unpack: &Unpack) {
+    for row in 0..unpack.rows {
+        // SAFETY: `Unpacker` promises both extents; whole registers first, then no more than are left.
         unsafe {
-            if lanes == LANES {
-                let halves = _mm_loadu_si128(from.add(2 * at).cast());
+            let from = unpack.from.add(row * unpack.row_size).cast::<u16>();
+            let to = unpack.to.add(row).cast::<f32>();
+            let whole = unpack.len / LANES * LANES;
+            for at in (0..whole).step_by(LANES) {
+                let halves = _mm_loadu_si128(from.add(at).cast());
                 _mm256_storeu_ps(to.add(at), _mm256_cvtph_ps(halves));
-            } else {
-                crate::half::widen(from.add(2 * at), to.add(at), lanes);
+            }
+            for at in whole..unpack.len {
+                *to.add(at) = half::widen(from.add(at).read_unaligned());
             }
         }
     }

@@ -7,7 +7,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{Arch, Block, Call, DENSE_IN_PLACE, Routines, STEP, Shape, dense_by_stride};
+use super::{Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride};
+use crate::half;
+use crate::unpack::{Unpack, wrap};
 
 pub(super) const LANES: usize = 16;
 pub(super) const ROWS: usize = 12;
@@ -15,16 +17,23 @@ pub(super) const ROWS: usize = 12;
 pub(super) static ARCH: Arch = Arch {
     dense: DENSE,
     codes: None,
-    widen_f16,
 };
 
-pub(super) const DENSE: Routines = Routines {
-    lanes: LANES,
-    rows: ROWS,
-    tiles,
-    block: pick,
-    in_place: DENSE_IN_PLACE,
+pub(super) const DENSE: Dense = Dense {
+    routines: Routines {
+        lanes: LANES,
+        rows: ROWS,
+        tiles,
+        block: pick,
+        in_place: DENSE_IN_PLACE,
+    },
+    units,
+    f16,
+    int8,
+    signs,
 };
+
+wrap! {"avx512f,avx512bw,avx512vl": units int8 signs}
 
 /// Whole registers, but for a rest of up to 8 tokens.
 pub(super) fn tiles(tokens: usize) -> Vec<Shape> {
@@ -177,18 +186,21 @@ fn unite(a: __m512, b: __m512, c: __m512, d: __m512) -> __m512 {
     )
 }
 
-/// See [`Arch::widen_f16`].
+/// Half precision to f32. See [`Unpacker`](crate::unpack::Unpacker).
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn widen_f16(from: *const u8, to: *mut f32, len: usize) {
-    for at in (0..len).step_by(LANES) {
-        let lanes = (len - at).min(LANES);
-        // SAFETY: the first reads all of 16 halves within `len`; the second copies no more than are left.
+unsafe fn f16(unpack: &Unpack) {
+    for row in 0..unpack.rows {
+        // SAFETY: `Unpacker` promises both extents; whole registers first, then no more than are left.
         unsafe {
-            if lanes == LANES {
-                let halves = _mm256_loadu_si256(from.add(2 * at).cast());
+            let from = unpack.from.add(row * unpack.row_size).cast::<u16>();
+            let to = unpack.to.add(row).cast::<f32>();
+            let whole = unpack.len / LANES * LANES;
+            for at in (0..whole).step_by(LANES) {
+                let halves = _mm256_loadu_si256(from.add(at).cast());
                 _mm512_storeu_ps(to.add(at), _mm512_cvtph_ps(halves));
-            } else {
-                crate::half::widen(from.add(2 * at), to.add(at), lanes);
+            }
+            for at in whole..unpack.len {
+                *to.add(at) = half::widen(from.add(at).read_unaligned());
             }
         }
     }

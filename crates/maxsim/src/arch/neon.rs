@@ -5,24 +5,29 @@
 use std::arch::aarch64::*;
 
 use super::{
-    Arch, Block, Call, DENSE_IN_PLACE, Routines, STEP, Shape, dense_by_stride, even_tiles,
+    Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride, even_tiles,
 };
-use crate::half;
+use crate::unpack;
 
 const LANES: usize = 4;
 const ROWS: usize = 4;
 
 pub(super) static ARCH: Arch = Arch {
-    dense: Routines {
-        lanes: LANES,
-        rows: ROWS,
-        tiles: |tokens| even_tiles(tokens, LANES, 4),
-        block: pick,
-        in_place: DENSE_IN_PLACE,
+    dense: Dense {
+        routines: Routines {
+            lanes: LANES,
+            rows: ROWS,
+            tiles: |tokens| even_tiles(tokens, LANES, 4),
+            block: pick,
+            in_place: DENSE_IN_PLACE,
+        },
+        // NEON is in the target's base: the plain functions are vectorised for it as they are.
+        units: unpack::units,
+        f16: unpack::f16,
+        int8: unpack::int8,
+        signs: unpack::signs,
     },
     codes: None,
-    // NEON is in the target's base: the compiler vectorises the plain loop.
-    widen_f16: half::widen,
 };
 
 fn pick(shape: Shape, stride: usize) -> Block {

@@ -1,24 +1,29 @@
 //! The routines without intrinsics, for machines no other kernel is written for; also what Miri can run.
 
 use super::{
-    Arch, Block, Call, DENSE_IN_PLACE, Routines, STEP, Shape, dense_by_stride, even_tiles,
+    Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride, even_tiles,
 };
-use crate::half;
+use crate::unpack;
 
 const LANES: usize = 8;
 /// Enough independent sums to hide latency, few enough for 16 registers of 4 lanes.
 const ROWS: usize = 4;
 
 pub(super) static ARCH: Arch = Arch {
-    dense: Routines {
-        lanes: LANES,
-        rows: ROWS,
-        tiles: |tokens| even_tiles(tokens, LANES, 1),
-        block: |_: Shape, stride| -> Block { dense_by_stride!(stride, block) },
-        in_place: DENSE_IN_PLACE,
+    dense: Dense {
+        routines: Routines {
+            lanes: LANES,
+            rows: ROWS,
+            tiles: |tokens| even_tiles(tokens, LANES, 1),
+            block: |_: Shape, stride| -> Block { dense_by_stride!(stride, block) },
+            in_place: DENSE_IN_PLACE,
+        },
+        units: unpack::units,
+        f16: unpack::f16,
+        int8: unpack::int8,
+        signs: unpack::signs,
     },
     codes: None,
-    widen_f16: half::widen,
 };
 
 type Sums = [[f32; LANES]; ROWS];

@@ -6,20 +6,51 @@
 
 use std::arch::x86_64::*;
 
-use super::avx512::{DENSE, LANES, ROWS, prefetch, tiles, widen_f16};
-use super::{Arch, Block, Call, Routines, STEP, Shape};
+use super::avx512::{DENSE, LANES, ROWS, prefetch, tiles};
+use super::{Arch, Block, Call, Codes, Routines, STEP, Shape};
+use crate::int8;
+use crate::unpack::{Unpack, wrap};
 
 pub(super) static ARCH: Arch = Arch {
     dense: DENSE,
-    codes: Some(Routines {
-        lanes: LANES,
-        rows: ROWS,
-        tiles,
-        block: pick,
-        in_place: &[16, 24, 32, 64, 80, 192, 256],
+    codes: Some(Codes {
+        routines: Routines {
+            lanes: LANES,
+            rows: ROWS,
+            tiles,
+            block: pick,
+            in_place: &[16, 24, 32, 64, 80, 192, 256],
+        },
+        codes,
+        signs,
     }),
-    widen_f16,
 };
+
+wrap! {"avx512f,avx512bw,avx512vl": codes}
+
+/// Signs to the codes of 1 and −1. See [`Unpacker`](crate::unpack::Unpacker).
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn signs(unpack: &Unpack) {
+    const LANES: usize = 64;
+    let minus = _mm512_set1_epi8((int8::BIAS - 1) as i8);
+    let plus = _mm512_set1_epi8((int8::BIAS + 1) as i8);
+    for row in 0..unpack.rows {
+        // SAFETY: `Unpacker` promises both extents; whole registers first, then no more than are left.
+        unsafe {
+            let from = unpack.from.add(row * unpack.row_size);
+            let to = unpack.to.add(row).cast::<i8>();
+            let whole = unpack.len / LANES * LANES;
+            for at in (0..whole).step_by(LANES) {
+                let signs = from.add(at / 8).cast::<u64>().read_unaligned();
+                _mm512_storeu_epi8(to.add(at), _mm512_mask_blend_epi8(signs, minus, plus));
+            }
+            for at in whole..unpack.len {
+                let sign = *from.add(at / 8) >> (at % 8) & 1;
+                *to.add(at) = (int8::BIAS - 1 + 2 * sign) as i8;
+            }
+        }
+    }
+}
 
 fn pick(shape: Shape, stride: usize) -> Block {
     macro_rules! by_stride {
