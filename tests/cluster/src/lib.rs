@@ -10,7 +10,7 @@
 //!
 //! let server = Server::start(Options::new(Model::lite("test")));
 //! let database = Cluster::shared().database();
-//! database.set("infinity_embed.url", server.url());
+//! database.set("infinity_embed.url", &server.url());
 //! let rows = database.client().query("SELECT infinity_embed_text('one')", &[]).unwrap();
 //! assert_eq!(rows.len(), 1);
 //! ```

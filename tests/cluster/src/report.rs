@@ -51,8 +51,11 @@ impl Report {
         }
     }
 
-    /// Prints the sums; the result is for `main` to return.
-    pub fn finish(self) -> std::process::ExitCode {
+    /// Prints the sums; the result is for `main` to return. Nothing found to test is a failure.
+    pub fn finish(mut self) -> std::process::ExitCode {
+        if self.passed + self.failed + self.filtered == 0 {
+            self.case("at least one case", Err("there is none".to_owned()));
+        }
         println!(
             "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
             if self.failed == 0 { "ok" } else { "FAILED" },

@@ -32,7 +32,7 @@ struct Block {
 fn main() -> ExitCode {
     let mut report = Report::new();
     let server = Server::start(Options::new(Model::lite("michaelfeil/colqwen2-v0.1")));
-    let cluster = Cluster::start_new_with_environment(&[], &[("INFINITY_API_URL", server.url())]);
+    let cluster = Cluster::start_new_with_environment(&[], &[("INFINITY_API_URL", &server.url())]);
     for file in documents() {
         let name = file
             .strip_prefix(repository())
@@ -129,8 +129,8 @@ fn check(report: &mut Report, cluster: &Cluster, server: &Server, name: &str, bl
         if block.expectation != Expectation::Output {
             script += &block
                 .text
-                .replace("http://localhost:7997", server.url())
-                .replace("http://127.0.0.1:7997", server.url());
+                .replace("http://localhost:7997", &server.url())
+                .replace("http://127.0.0.1:7997", &server.url());
         }
         // Both streams, so that what a block printed and what it complained of can be told from the next one's.
         script += &format!("\n\\echo {BORDER}\n\\warn {BORDER}\n");

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let program = find_pg_regress(cluster);
     for name in names(&repository().join("tests/pg_regress/sql")) {
         if report.wants(&name) {
-            report.case(&name, run(&program, cluster, server.url(), &name));
+            report.case(&name, run(&program, cluster, &server.url(), &name));
         }
     }
     report.finish()
