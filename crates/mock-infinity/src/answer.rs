@@ -100,20 +100,10 @@ pub(crate) fn bytes(values: &[f32]) -> Vec<u8> {
         .collect()
 }
 
-/// A list of numbers, widened to double precision first as Python does; what is not finite becomes null.
+/// Appends a list of numbers, widened to double precision first as Python does; what is not finite becomes null.
 fn numbers(values: &[f32], out: &mut String) {
-    out.push('[');
-    for (place, value) in values.iter().enumerate() {
-        if place > 0 {
-            out.push(',');
-        }
-        if value.is_finite() {
-            let _ = write!(out, "{:?}", f64::from(*value));
-        } else {
-            out.push_str("null");
-        }
-    }
-    out.push(']');
+    let wide: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
+    out.push_str(&serde_json::to_string(&wide).unwrap_or_default());
 }
 
 #[cfg(test)]

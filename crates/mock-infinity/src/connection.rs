@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::{HeaderValue, header};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -157,7 +158,9 @@ async fn answer(
     };
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(Call { connection, record });
-    let response = routes.oneshot(request).await?;
+    let mut response = routes.oneshot(request).await?;
+    let server = HeaderValue::from_static("uvicorn");
+    response.headers_mut().insert(header::SERVER, server);
     let status = response.status().as_u16();
     watch
         .app

@@ -6,7 +6,6 @@
 use std::io::Cursor;
 
 use base64::Engine as _;
-use image::imageops::FilterType;
 use image::{DynamicImage, ImageReader, Limits, RgbImage};
 
 use crate::options::Kind;
@@ -22,6 +21,8 @@ const QWEN_MAX_PIXELS: f64 = 768.0 * QWEN_EDGE * QWEN_EDGE;
 const QWEN_MAX_RATIO: u32 = 200;
 /// Pixels that one patch is looked at with, per side.
 const SAMPLES: u32 = 4;
+/// Pixels of the picture that one of those is averaged from at most, per side.
+const LOOKS: u64 = 8;
 
 /// Names of colours, so that the word "red" finds a red picture.
 const COLOURS: [(&str, [f32; 3]); 10] = [
@@ -179,18 +180,36 @@ pub(crate) fn embed(
     values: &mut Vec<f32>,
 ) {
     let (columns, rows) = grid;
-    let small = image::imageops::resize(
-        picture,
-        columns * SAMPLES,
-        rows * SAMPLES,
-        FilterType::Triangle,
-    );
+    let small = shrink(picture, columns * SAMPLES, rows * SAMPLES);
     for row in 0..rows {
         for column in 0..columns {
             let look = Look::at(&small, column * SAMPLES, row * SAMPLES);
             values.extend_from_slice(&look.vector(lexicon));
         }
     }
+}
+
+/// Box-averages a picture to a size, from at most `LOOKS` squared of its pixels for each of the new ones: the cost depends
+/// on the new size only.
+fn shrink(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
+    let places = |place: u32, size: u32, from: u32| {
+        let begin = u64::from(place) * u64::from(from) / u64::from(size);
+        let end = u64::from(place + 1) * u64::from(from) / u64::from(size);
+        let span = (end - begin).max(1);
+        let looks = span.min(LOOKS);
+        (0..looks).map(move |look| (begin + (2 * look + 1) * span / (2 * looks)) as u32)
+    };
+    RgbImage::from_fn(width, height, |x, y| {
+        let (mut sums, mut count) = ([0u32; 3], 0);
+        for from_y in places(y, height, picture.height()) {
+            for from_x in places(x, width, picture.width()) {
+                let pixel = picture.get_pixel(from_x, from_y).0;
+                (0..3).for_each(|channel| sums[channel] += u32::from(pixel[channel]));
+                count += 1;
+            }
+        }
+        image::Rgb(sums.map(|sum| (sum / count) as u8))
+    })
 }
 
 /// What a patch looks like: mean colour, slope to the right and downwards, roughness; all between -1 and 1.
@@ -276,6 +295,18 @@ mod tests {
         assert_eq!(patches(20, 60), 8);
         assert_eq!(patches(9000, 9000), 729);
         assert!(patches(900, 7) >= 4);
+    }
+
+    #[test]
+    fn shrinking_averages_every_part_of_a_picture_of_any_size() {
+        for (width, height) in [(3, 3), (64, 48), (999, 1501)] {
+            let half = RgbImage::from_fn(width, height, |x, _| {
+                image::Rgb([if x * 2 < width { 10 } else { 210 }, 7, 0])
+            });
+            let small = shrink(&half, 8, 8);
+            assert_eq!(small.get_pixel(0, 5).0, [10, 7, 0]);
+            assert_eq!(small.get_pixel(7, 0).0, [210, 7, 0]);
+        }
     }
 
     #[test]

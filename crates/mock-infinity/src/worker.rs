@@ -137,7 +137,8 @@ impl Worker {
         } else {
             left.as_nanos().div_ceil(self.latency_per_item.as_nanos()) as usize
         };
-        load.stuck + in_flight.max(owed)
+        // The batch that a dead worker was at is no longer in the queue.
+        load.stuck.saturating_sub(self.batch_size) + in_flight.max(owed)
     }
 
     /// Takes work in; `longest` is the rows of its longest input.
