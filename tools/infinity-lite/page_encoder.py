@@ -1,7 +1,7 @@
-"""Turns a page image into rows: one per word piece that can be read on it, one per patch that has ink. Used by serve.py.
+"""Turns a page image into rows: one per word piece read on it, one per patch that has ink. Used by serve.py.
 
-A stand-in for ColQwen2 that a CPU can afford: it reads the page (PP-OCRv4 by rapidocr) and encodes what it read as text,
-in reading order. So text finds page images by their words, and images find images by words and looks.
+A stand-in for ColQwen2 that a CPU can afford: it reads the page (PP-OCRv4 by rapidocr) and encodes what it read as
+text, in reading order. So text finds page images by their words, and images find images by words and looks.
 """
 
 import logging

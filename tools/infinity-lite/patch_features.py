@@ -1,4 +1,4 @@
-"""Sixteen numbers on how each patch of a page image looks: ink, colour, stroke direction, place. Used by page_encoder.py.
+"""How each patch of a page image looks, in 16 numbers: ink, colour, strokes, place. Used by page_encoder.py.
 
 Classical image statistics, not a vision model: they tell a bar chart from a table, not a cat from a dog.
 """

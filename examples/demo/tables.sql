@@ -1,0 +1,9 @@
+-- The demo's tables. `abstracts` and `images` hold the data as it ships; `passages` and `pages` are what is searched.
+CREATE EXTENSION infinity_embed;
+
+CREATE TABLE abstracts (id bigint PRIMARY KEY, title text NOT NULL, abstract text NOT NULL);
+CREATE TABLE images (name text PRIMARY KEY, image bytea NOT NULL);
+
+-- One row of the embedding per token or per image patch: tokens x dimensions.
+CREATE TABLE passages (id bigint PRIMARY KEY, title text NOT NULL, abstract text NOT NULL, embedding real[]);
+CREATE TABLE pages (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text UNIQUE, image bytea NOT NULL, embedding real[]);
