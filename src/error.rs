@@ -4,6 +4,7 @@
 //! the entry points raise it, so that Rust values are dropped on the way.
 
 mod client;
+mod multivector;
 mod values;
 
 use pgrx::pg_sys::panic::ErrorReport;

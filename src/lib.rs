@@ -6,6 +6,7 @@
 //! symbols (`#[pg_extern(sql = false)]`), and a symbol that was ever released stays.
 
 mod cache;
+mod detoast;
 mod embed;
 mod encoding;
 mod error;
@@ -13,7 +14,9 @@ mod health;
 mod interrupt;
 mod matrix;
 mod maxsim;
+mod multivector;
 mod settings;
+mod sql_type;
 mod trigger;
 
 #[cfg(any(test, feature = "pg_test"))]
@@ -34,6 +37,16 @@ extension_sql_file!(
     "../sql/30-trigger.sql",
     name = "trigger",
     requires = ["embed"]
+);
+extension_sql_file!(
+    "../sql/40-multivector.sql",
+    name = "multivector",
+    requires = ["schema"]
+);
+extension_sql_file!(
+    "../sql/50-maxsim-multivector.sql",
+    name = "maxsim_multivector",
+    requires = ["multivector", "maxsim"]
 );
 extension_sql_file!(
     "../sql/90-privileges.sql",

@@ -8,9 +8,6 @@ use std::ffi::CStr;
 
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
-use pgrx::pgrx_sql_entity_graph::metadata::{
-    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
-};
 use pgrx::{FromDatum, IntoDatum, pg_extern, pg_sys};
 
 use crate::embed;
@@ -104,7 +101,7 @@ impl Source {
             Source::Text => embed::text(bytes, model),
             Source::Image => embed::image(bytes, model),
         }
-        .map(RealArray)
+        .map(RealArray::embedding)
     }
 
     /// text and what is stored like it (varchar, char, citext, domains), or bytea.
@@ -271,12 +268,4 @@ unsafe impl BoxRet for Row {
     }
 }
 
-// SAFETY: describes the pseudo-type that the SQL declaration in sql/30-trigger.sql names.
-unsafe impl SqlTranslatable for Row {
-    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(Row);
-    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
-    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> =
-        Err(ArgumentError::NotValidAsArgument("trigger"));
-    const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
-        Ok(ReturnsRef::One(SqlMappingRef::literal("trigger")));
-}
+crate::sql_type::sql_type!(Row, "trigger");
