@@ -15,18 +15,24 @@ missing_packages() {
     done
 }
 
-# Debian starts a cluster named "main" when it installs a server. Nobody asked for one: switched off meanwhile.
+# Debian makes and starts a cluster named "main" when it installs a server. Nobody asked for one: switched off meanwhile.
+cluster_defaults=/etc/postgresql-common/createcluster.conf
+
+restore_cluster_defaults() {
+    [ ! -f "$cluster_defaults.saved" ] || mv "$cluster_defaults.saved" "$cluster_defaults"
+}
+
 install_packages() {
-    local clusters=/etc/postgresql-common/createcluster.conf
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
     if [[ " $* " == *" postgresql-$PG_MAJOR "* ]]; then
         apt-get install -q -y --no-install-recommends postgresql-common
-        cp -p "$clusters" "$clusters.infinity_embed"
-        trap 'mv "$clusters.infinity_embed" "$clusters"' RETURN EXIT
-        echo "create_main_cluster = false" >>"$clusters"
+        trap restore_cluster_defaults EXIT
+        cp -p "$cluster_defaults" "$cluster_defaults.saved"
+        echo "create_main_cluster = false" >>"$cluster_defaults"
     fi
     apt-get install -q -y --no-install-recommends "$@"
+    restore_cluster_defaults
 }
 
 check_packages() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the real Infinity server for a CPU, with its models, into target/infinity-lite/venv. About a minute, 0.7 GB.
+# Installs the real Infinity server for a CPU, with its models, into target/infinity-lite/venv. Half a minute, 0.6 GB.
 # Used by start.sh; does nothing when the venv already matches requirements.lock. Needs python3 3.11 or 3.12 with venv.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

@@ -48,7 +48,8 @@ env "${clean[@]}" INFINITY_ANONYMOUS_USAGE_STATS=0 DO_NOT_TRACK=1 HF_HUB_OFFLINE
     PYTHONDONTWRITEBYTECODE=1 setsid "$python" "$here/serve.py" --port "$port" ${options[@]+"${options[@]}"} </dev/null >"$files.log" 2>&1 &
 pid=$!
 echo "$pid" >"$files.pid"
-for _ in $(seq 300); do
+SECONDS=0
+while [ $SECONDS -lt 60 ]; do
     if answers "http://127.0.0.1:$port"; then
         echo "http://127.0.0.1:$port$prefix" | tee "$files.url"
         exit 0

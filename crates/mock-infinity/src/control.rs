@@ -49,7 +49,7 @@ async fn clear(State(app): State<Arc<App>>) -> StatusCode {
 }
 
 async fn stop(State(app): State<Arc<App>>) -> StatusCode {
-    app.stop.notify_one();
+    app.stop.send_replace(true);
     StatusCode::NO_CONTENT
 }
 

@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::connection::Call;
 use crate::embeddings::{embeddings, embeddings_image, parse};
@@ -34,7 +34,8 @@ pub(crate) struct App {
     pub(crate) options: Options,
     pub(crate) faults: Mutex<Queue>,
     pub(crate) journal: Journal,
-    pub(crate) stop: Notify,
+    /// Set to stop; a watch, because a stop that nobody waited for must not stop the next run.
+    pub(crate) stop: watch::Sender<bool>,
     workers: Vec<Arc<Worker>>,
     pub(crate) answers: AtomicU64,
     started: u64,
@@ -59,7 +60,7 @@ impl App {
             options,
             faults: Mutex::default(),
             journal: Journal::default(),
-            stop: Notify::new(),
+            stop: watch::Sender::new(false),
             workers,
             answers: AtomicU64::new(0),
             started: now().as_secs(),

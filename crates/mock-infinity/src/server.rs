@@ -57,12 +57,14 @@ impl Server {
             .enable_all()
             .build()?;
         let app = self.app.clone();
+        app.stop.send_replace(false);
+        let mut stopping = app.stop.subscribe();
         let serve = async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let routes = routes::build(app.clone());
             tokio::select! {
                 () = connection::accept(listener, app.clone(), routes) => {}
-                () = app.stop.notified() => {}
+                _ = stopping.wait_for(|stop| *stop) => {}
             }
             io::Result::Ok(())
         };
@@ -133,7 +135,7 @@ impl Server {
     /// Closes the port and every connection; returns when that is done. What was recorded stays.
     pub fn stop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            self.app.stop.notify_one();
+            self.app.stop.send_replace(true);
             // A panic of the server's thread has been printed there; the test goes on to see what is missing.
             let _ = thread.join();
         }
