@@ -24,7 +24,10 @@ impl SqlError {
             io::ErrorKind::PermissionDenied => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             _ => Code::ERRCODE_IO_ERROR,
         };
-        SqlError::new(code, format!("could not read API key file \"{path}\": {error}"))
+        // PostgreSQL's %m has no error number.
+        let reason = error.to_string();
+        let reason = reason.split(" (os error").next().unwrap_or_default();
+        SqlError::new(code, format!("could not read API key file \"{path}\": {reason}"))
             .hint("The file must be readable by the operating system user that runs PostgreSQL; set infinity_embed.api_key_file to its path.")
     }
 

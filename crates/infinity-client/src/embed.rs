@@ -13,10 +13,10 @@ use crate::Error;
 use crate::batch::{Item, by_count, cut_by_bytes, cut_in_half};
 use crate::config::{Encoding, MAX_TEXT_CHARS, Modality, Outcome};
 use crate::decode::{Flaw, finish, values_of_base64};
-use crate::error::ImageProblem;
+use crate::error::{ImageProblem, one_line};
 use crate::exchange::Session;
 use crate::image;
-use crate::network::panic_message;
+use crate::network::on_worker;
 use crate::request::PROBE_WORD;
 use crate::response::{Answer, Embedding, parse_answer};
 use crate::transport::Reply;
@@ -180,8 +180,7 @@ impl Session {
             input => return Ok(Item { index, input }),
         };
         let max_pixels = self.config.max_image_pixels;
-        let prepared =
-            tokio::task::spawn_blocking(move || image::data_uri(&bytes, max_pixels)).await;
+        let prepared = on_worker(move || image::data_uri(&bytes, max_pixels)).await;
         let problem = match prepared {
             Ok(Ok(data_uri)) => {
                 return Ok(Item {
@@ -190,15 +189,10 @@ impl Session {
                 });
             }
             Ok(Err(problem)) => problem,
-            Err(error) => {
-                let reason = error
-                    .try_into_panic()
-                    .map_or_else(|_| "stopped".into(), |panic| panic_message(&*panic));
-                ImageProblem::Corrupt {
-                    format: "image",
-                    reason: format!("the decoder failed: {reason}"),
-                }
-            }
+            Err(panic) => ImageProblem::Corrupt {
+                format: "image",
+                reason: format!("the decoder failed: {panic}"),
+            },
         };
         Err((index, Error::Image { index, problem }))
     }
@@ -277,15 +271,15 @@ impl Session {
                 self.malformed(reason)
             } else {
                 let beginning = String::from_utf8_lossy(&reply.body[..reply.body.len().min(200)]);
-                self.malformed(format!(
-                    "not JSON but \"{}\": {beginning}",
-                    reply.content_type
-                ))
+                {
+                    let reason = format!("not JSON but \"{}\": {beginning}", reply.content_type);
+                    self.malformed(one_line(&reason))
+                }
             }
         })?;
         if answer.model != self.config.model {
             self.forget_dim();
-            let served = crate::error::one_line(&answer.model);
+            let served = one_line(&answer.model);
             return Err(Error::WrongModel {
                 asked: self.config.model.clone(),
                 served,

@@ -16,6 +16,8 @@ mod avx512;
 mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
+mod prefetch;
+#[cfg(target_arch = "x86_64")]
 mod vnni;
 
 use crate::Kernel;

@@ -7,6 +7,7 @@
 
 use std::arch::x86_64::*;
 
+use super::prefetch::prefetch;
 use super::{Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride};
 use crate::half;
 use crate::unpack::{Unpack, wrap};
@@ -159,19 +160,6 @@ unsafe fn block<const FULL: usize, const PHASED: usize, const STRIDE: usize>(cal
             _mm512_storeu_ps(place, maximum);
         }
     }
-}
-
-/// Asks for the bytes of one step's share of the next block: `ROWS × STEP` units, three cache lines.
-///
-/// The hardware's own prefetching stops at every page: without this a document not in the cache takes 1.5 times as long.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn prefetch(ahead: *const u8) -> *const u8 {
-    const LINES: usize = ROWS * STEP * size_of::<f32>() / 64;
-    for line in 0..LINES {
-        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * 64).cast());
-    }
-    ahead.wrapping_add(LINES * 64)
 }
 
 /// Adds up the four lanes of each query token: lane `4 t + r` of the result is token t's sum in row r.

@@ -6,7 +6,8 @@
 
 use std::arch::x86_64::*;
 
-use super::avx512::{DENSE, LANES, ROWS, prefetch, tiles};
+use super::avx512::{DENSE, LANES, ROWS, tiles};
+use super::prefetch::prefetch;
 use super::{Arch, Block, Call, Codes, Routines, STEP, Shape};
 use crate::int8;
 use crate::unpack::{Unpack, wrap};
