@@ -8,6 +8,7 @@ mod cast;
 mod datum;
 mod functions;
 mod io;
+mod pgvector;
 mod typmod;
 
 pub(crate) use datum::Multivector;
