@@ -42,7 +42,10 @@ impl Matrix {
         let &[tokens, dim] = self.lengths() else {
             return Err(SqlError::not_two_dimensional(role, self.lengths().len()));
         };
-        Ok((self.elements(tokens as usize * dim as usize, role)?, dim as usize))
+        Ok((
+            self.elements(tokens as usize * dim as usize, role)?,
+            dim as usize,
+        ))
     }
 
     /// The values of a one-dimensional array.
@@ -69,7 +72,10 @@ impl Matrix {
             // SAFETY: without NULLs the array holds elements of its type.
             pg_sys::FLOAT4OID => Ok(Cow::Borrowed(unsafe { self.slice::<f32>(count)? })),
             // SAFETY: as above.
-            pg_sys::FLOAT8OID => Ok(Cow::Owned(narrow(unsafe { self.slice::<f64>(count)? }, role)?)),
+            pg_sys::FLOAT8OID => Ok(Cow::Owned(narrow(
+                unsafe { self.slice::<f64>(count)? },
+                role,
+            )?)),
             other => Err(SqlError::not_a_float_array(role, other)),
         }
     }
@@ -178,7 +184,10 @@ impl<T: Element> FloatArray<T> {
     }
 
     /// Builds the array in the current memory context.
-    fn build(&self) -> Result<pg_sys::Datum, SqlError> {
+    ///
+    /// # Errors
+    /// 54000 where it would exceed 1 GB.
+    pub(crate) fn build(&self) -> Result<pg_sys::Datum, SqlError> {
         match &self.0 {
             Values::Shared(vectors) => build(&vectors.values, &[vectors.tokens, vectors.dim]),
             Values::Rows { values, dim } => build(values, &[values.len() / dim, *dim]),
@@ -188,7 +197,11 @@ impl<T: Element> FloatArray<T> {
 }
 
 fn build<T: Element>(values: &[T], lengths: &[usize]) -> Result<pg_sys::Datum, SqlError> {
-    assert_eq!(values.len(), lengths.iter().product::<usize>(), "makers check their shapes");
+    assert_eq!(
+        values.len(),
+        lengths.iter().product::<usize>(),
+        "makers check their shapes"
+    );
     let header = size_of::<pg_sys::ArrayType>();
     let overhead = (header + 8 * lengths.len()).next_multiple_of(8);
     let size = overhead + size_of_val(values);

@@ -47,7 +47,11 @@ macro_rules! score_functions {
         }
 
         #[pg_extern(sql = false)]
-        fn $normalized(document: $document, query: $query, fcinfo: pg_sys::FunctionCallInfo) -> f64 {
+        fn $normalized(
+            document: $document,
+            query: $query,
+            fcinfo: pg_sys::FunctionCallInfo,
+        ) -> f64 {
             score(document.into(), query.into(), fcinfo, Form::Normalized)
         }
 
@@ -58,14 +62,25 @@ macro_rules! score_functions {
             query: $query,
         ) -> TableIterator<
             'static,
-            (name!(query_token, i32), name!(document_token, i32), name!(similarity, f32)),
+            (
+                name!(query_token, i32),
+                name!(document_token, i32),
+                name!(similarity, f32),
+            ),
         > {
             explain(&document.into(), &query.into()).unwrap_or_else(|error| error.raise())
         }
     };
 }
 
-score_functions!(Matrix, Matrix, maxsim, maxsim_negative, maxsim_normalized, maxsim_explain);
+score_functions!(
+    Matrix,
+    Matrix,
+    maxsim,
+    maxsim_negative,
+    maxsim_normalized,
+    maxsim_explain
+);
 score_functions!(
     Multivector,
     Multivector,
@@ -154,7 +169,6 @@ fn score_document(document: &Vectors, query: &Prepared) -> Result<f64, SqlError>
                 Payload::F32(values) => query.sum(|chunk| chunk.score_f32(&values)),
                 Payload::F16(bytes) => query.sum(|chunk| chunk.score_f16(bytes)),
                 Payload::Int8(bytes) => query.sum(|chunk| chunk.score_int8(bytes)),
-                
             }?;
             // Stored values are finite unless the page was damaged: a scan over them to make sure
             // would cost more than the score, so it is made only where the score looks wrong.
@@ -176,7 +190,13 @@ fn explain(document: &Vectors, query: &Vectors) -> Result<Matches, SqlError> {
         return Err(SqlError::dimensions_differ(dim, query_dim));
     }
     let matches = Query::new(&query_values, dim)?.matches(&values)?;
-    Ok(TableIterator::new(matches.into_iter().enumerate().map(|(query_token, found)| {
-        (query_token as i32 + 1, found.document_token as i32 + 1, found.similarity)
-    })))
+    Ok(TableIterator::new(matches.into_iter().enumerate().map(
+        |(query_token, found)| {
+            (
+                query_token as i32 + 1,
+                found.document_token as i32 + 1,
+                found.similarity,
+            )
+        },
+    )))
 }

@@ -11,4 +11,5 @@ mod io;
 mod pgvector;
 mod typmod;
 
+pub(crate) use cast::of_embedding;
 pub(crate) use datum::Multivector;

@@ -17,7 +17,8 @@ fn maxsim_support(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
     // SAFETY: SQL declares (internal) → internal and uses it as a support function only: the argument
     // is a node whose tag says which request it is. Nodes of the plan outlive the call.
     unsafe {
-        let request = fcinfo::pg_getarg_datum(fcinfo, 0).expect("a support function gets a request");
+        let request =
+            fcinfo::pg_getarg_datum(fcinfo, 0).expect("a support function gets a request");
         let request: *mut pg_sys::SupportRequestCost = request.cast_mut_ptr();
         if (*request).type_ != pg_sys::NodeTag::T_SupportRequestCost || (*request).root.is_null() {
             return Answer(std::ptr::null_mut());

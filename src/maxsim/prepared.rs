@@ -89,7 +89,8 @@ pub(super) fn with_prepared<Result_>(
         }
         return body(kept);
     }
-    let made = PgMemoryContexts::For(function.fn_mcxt).leak_and_drop_on_delete(Prepared::new(query)?);
+    let made =
+        PgMemoryContexts::For(function.fn_mcxt).leak_and_drop_on_delete(Prepared::new(query)?);
     function.fn_extra = made.cast();
     // SAFETY: leaked into fn_mcxt just now.
     body(unsafe { &*made })

@@ -1,5 +1,6 @@
 //! Casts: a column's modifier applied, and `real[]` and `double precision[]` both ways.
 
+use infinity_client::MultiVector;
 use multivector::{ElementType, Shape, View};
 use pgrx::pg_extern;
 
@@ -26,7 +27,9 @@ fn multivector_apply_typmod(value: Multivector, typmod: i32, _explicit: bool) ->
     let fits = TypeModifier::unpack(typmod).and_then(|modifier| {
         let view = value.view()?;
         Ok(match modifier {
-            Some(modifier) if view.dim() != modifier.dim || view.element_type() != modifier.element => {
+            Some(modifier)
+                if view.dim() != modifier.dim || view.element_type() != modifier.element =>
+            {
                 Some(fit(view, modifier)?)
             }
             _ => None,
@@ -45,27 +48,43 @@ fn multivector_from_array(array: Matrix, typmod: i32, _explicit: bool) -> Stored
 }
 
 fn from_array(array: &Matrix, typmod: i32) -> Result<Stored, SqlError> {
-    let modifier = TypeModifier::unpack(typmod)?;
     let (values, dim) = array.rows("multivector")?;
+    from_rows(&values, dim, typmod)
+}
+
+/// What the client fetched, for a column of this modifier.
+///
+/// # Errors
+/// 22000 where the column wants another dimension, 22003 where a number does not fit, 54000.
+pub(crate) fn of_embedding(embedding: &MultiVector, typmod: i32) -> Result<Stored, SqlError> {
+    from_rows(&embedding.values, embedding.dim, typmod)
+}
+
+fn from_rows(values: &[f32], dim: usize, typmod: i32) -> Result<Stored, SqlError> {
+    let modifier = TypeModifier::unpack(typmod)?;
     if let Some(modifier) = modifier {
         modifier.check_dim(dim)?;
     }
     let element = modifier.map_or(ElementType::F32, |modifier| modifier.element);
-    Stored::encode(&values, Shape::of(values.len(), dim)?, element)
+    Stored::encode(values, Shape::of(values.len(), dim)?, element)
 }
 
 #[pg_extern(sql = false)]
 fn multivector_to_real_array(value: Multivector) -> RealArray {
-    let array = value.view().and_then(|view| {
-        Ok(RealArray::rows(view.values()?.into_owned(), view.dim()))
-    });
+    let array = value
+        .view()
+        .and_then(|view| Ok(RealArray::rows(view.values()?.into_owned(), view.dim())));
     array.unwrap_or_else(|error| error.raise())
 }
 
 #[pg_extern(sql = false)]
 fn multivector_to_double_array(value: Multivector) -> DoubleArray {
     let array = value.view().and_then(|view| {
-        let values = view.values()?.iter().map(|&value| f64::from(value)).collect();
+        let values = view
+            .values()?
+            .iter()
+            .map(|&value| f64::from(value))
+            .collect();
         Ok(DoubleArray::rows(values, view.dim()))
     });
     array.unwrap_or_else(|error| error.raise())

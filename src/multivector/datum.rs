@@ -20,7 +20,8 @@ impl Multivector {
     /// # Errors
     /// XX001.
     pub(crate) fn view(&self) -> Result<View<'_>, SqlError> {
-        View::parse(self.0.bytes()).map_err(|corrupt| SqlError::from(multivector::Error::Corrupt(corrupt)))
+        View::parse(self.0.bytes())
+            .map_err(|corrupt| SqlError::from(multivector::Error::Corrupt(corrupt)))
     }
 
     pub(crate) fn detoasted(&self) -> &Detoasted {
@@ -65,6 +66,10 @@ impl Stored {
         let (stored, out) = Stored::allocate(bytes.len());
         out.copy_from_slice(bytes);
         stored
+    }
+
+    pub(crate) fn into_datum(self) -> pg_sys::Datum {
+        self.0
     }
 
     fn allocate(bytes: usize) -> (Stored, &'static mut [u8]) {

@@ -26,7 +26,11 @@ fn multivector_tokens(value: Multivector) -> i32 {
 
 #[pg_extern(sql = false)]
 fn multivector_element_type(value: Multivector) -> &'static str {
-    value.view().unwrap_or_else(|error| error.raise()).element_type().name()
+    value
+        .view()
+        .unwrap_or_else(|error| error.raise())
+        .element_type()
+        .name()
 }
 
 /// Equal bytes, which is equal numbers of one element type: the encoding is canonical.
@@ -64,7 +68,10 @@ fn multivector_normalize(value: Multivector) -> Stored {
 #[pg_extern(sql = false)]
 fn multivector_slice(value: Multivector, first: i32, last: i32) -> Stored {
     let sliced = value.view().and_then(|view| {
-        let range = usize::try_from(first).ok().filter(|&first| first >= 1).zip(usize::try_from(last).ok());
+        let range = usize::try_from(first)
+            .ok()
+            .filter(|&first| first >= 1)
+            .zip(usize::try_from(last).ok());
         let (first, last) = range
             .filter(|&(first, last)| first <= last && last <= view.tokens())
             .ok_or_else(|| SqlError::token_range(first, last, view.tokens()))?;
@@ -86,14 +93,18 @@ fn multivector_pool(value: Multivector, factor: i32) -> Stored {
     let mut poll = || {
         check_for_interrupts!();
     };
-    let pooled = value.view().and_then(|view| Ok(pool(view, factor, &mut poll)?));
+    let pooled = value
+        .view()
+        .and_then(|view| Ok(pool(view, factor, &mut poll)?));
     Stored::copy(&pooled.unwrap_or_else(|error| error.raise()))
 }
 
 /// One `real[]` per token, in order.
 #[pg_extern(sql = false)]
 fn multivector_unnest(value: Multivector) -> SetOfIterator<'static, RealArray> {
-    let rows = value.view().and_then(|view| Ok((view.values()?.into_owned(), view.dim())));
+    let rows = value
+        .view()
+        .and_then(|view| Ok((view.values()?.into_owned(), view.dim())));
     let (values, dim) = rows.unwrap_or_else(|error| error.raise());
     let tokens = values.len() / dim;
     SetOfIterator::new(

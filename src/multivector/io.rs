@@ -21,7 +21,11 @@ fn read(input: &CStr, typmod: i32) -> Result<Stored, SqlError> {
     if let Some(modifier) = modifier {
         modifier.check_dim(shape.dim())?;
     }
-    Stored::encode(values, shape, modifier.map_or(ElementType::F32, |modifier| modifier.element))
+    Stored::encode(
+        values,
+        shape,
+        modifier.map_or(ElementType::F32, |modifier| modifier.element),
+    )
 }
 
 #[pg_extern(sql = false)]

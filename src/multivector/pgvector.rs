@@ -24,12 +24,16 @@ enum Component {
 
 #[pg_extern(sql = false)]
 fn multivector_from_vectors(vectors: Vectors, typmod: i32, _explicit: bool) -> Stored {
-    vectors.to_stored(Component::Single, typmod).unwrap_or_else(|error| error.raise())
+    vectors
+        .to_stored(Component::Single, typmod)
+        .unwrap_or_else(|error| error.raise())
 }
 
 #[pg_extern(sql = false)]
 fn multivector_from_halfvecs(vectors: Vectors, typmod: i32, _explicit: bool) -> Stored {
-    vectors.to_stored(Component::Half, typmod).unwrap_or_else(|error| error.raise())
+    vectors
+        .to_stored(Component::Half, typmod)
+        .unwrap_or_else(|error| error.raise())
 }
 
 #[pg_extern(sql = false)]
@@ -68,7 +72,10 @@ impl Vectors {
         // arrays without TOAST. They lie in the detoasted array, which lives as long as `self`.
         unsafe {
             if (*array).ndim > 1 {
-                return Err(SqlError::not_one_dimensional("multivector", (*array).ndim as usize));
+                return Err(SqlError::not_one_dimensional(
+                    "multivector",
+                    (*array).ndim as usize,
+                ));
             }
             pg_sys::deconstruct_array(
                 array,
@@ -83,7 +90,9 @@ impl Vectors {
             (0..count as usize)
                 .map(|index| match *nulls.add(index) {
                     true => Err(SqlError::null_element("multivector")),
-                    false => Ok(pgrx::varlena_to_byte_slice((*datums.add(index)).cast_mut_ptr())),
+                    false => Ok(pgrx::varlena_to_byte_slice(
+                        (*datums.add(index)).cast_mut_ptr(),
+                    )),
                 })
                 .collect()
         }
@@ -128,7 +137,9 @@ impl Component {
     /// # Errors
     /// XX001 where the bytes are not as long as their dimension says.
     fn read(self, value: &[u8]) -> Result<Vec<f32>, SqlError> {
-        let dim = value.first_chunk().map_or(0, |bytes| usize::from(u16::from_ne_bytes(*bytes)));
+        let dim = value
+            .first_chunk()
+            .map_or(0, |bytes| usize::from(u16::from_ne_bytes(*bytes)));
         let needed = HEADER_BYTES + dim * self.size();
         if value.len() != needed {
             return Err(SqlError::corrupt_array(needed, value.len()));

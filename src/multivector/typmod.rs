@@ -28,8 +28,13 @@ impl TypeModifier {
             return Ok(None);
         }
         let dim = (typmod & 0xffff) as usize;
-        match u8::try_from(typmod >> 16).ok().and_then(ElementType::from_code) {
-            Some(element) if (1..=MAX_DIM).contains(&dim) => Ok(Some(TypeModifier { dim, element })),
+        match u8::try_from(typmod >> 16)
+            .ok()
+            .and_then(ElementType::from_code)
+        {
+            Some(element) if (1..=MAX_DIM).contains(&dim) => {
+                Ok(Some(TypeModifier { dim, element }))
+            }
             _ => Err(SqlError::type_modifier_number(typmod)),
         }
     }
@@ -44,7 +49,11 @@ impl TypeModifier {
         if dim == self.dim {
             return Ok(());
         }
-        Err(multivector::Error::DimensionMismatch { expected: self.dim, dim }.into())
+        Err(multivector::Error::DimensionMismatch {
+            expected: self.dim,
+            dim,
+        }
+        .into())
     }
 
     fn parse(words: &[&CStr]) -> Result<TypeModifier, SqlError> {
@@ -77,7 +86,10 @@ fn multivector_typmod_in(modifiers: CStringArray) -> i32 {
 fn multivector_typmod_out(typmod: i32) -> CString {
     let shown = match TypeModifier::unpack(typmod) {
         Ok(None) => String::new(),
-        Ok(Some(TypeModifier { dim, element: ElementType::F32 })) => format!("({dim})"),
+        Ok(Some(TypeModifier {
+            dim,
+            element: ElementType::F32,
+        })) => format!("({dim})"),
         Ok(Some(TypeModifier { dim, element })) => format!("({dim},{})", element.name()),
         Err(error) => error.raise(),
     };
