@@ -156,3 +156,6 @@ fn problem_of(error: ImageError, format: &'static str) -> ImageProblem {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

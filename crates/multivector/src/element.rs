@@ -7,6 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::bit;
 use crate::error::{Corrupt, Error};
 use crate::shape::Shape;
 
@@ -19,16 +20,26 @@ pub enum ElementType {
     F16,
     /// One byte a component and a scale per token: error 1/254 of the token's largest component.
     Int8,
+    /// One bit a component, the sign of what it differs by from the mean of all tokens, and a byte of scale per token:
+    /// for ranking. Magnitudes below 2¹²⁰.
+    Bit,
 }
 
 const SCALE_BYTES: usize = size_of::<f32>();
 /// int8's code of zero, and the magnitude of its largest codes.
 const INT8_BIAS: u8 = 128;
 const INT8_LARGEST: f32 = 127.0;
+/// From here on a bit document's mean and scale might overflow when added.
+const BIT_LIMIT: f32 = (1u128 << 120) as f32;
 
 impl ElementType {
     /// All of them, in the order of their numbers.
-    pub const ALL: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Int8];
+    pub const ALL: [ElementType; 4] = [
+        ElementType::F32,
+        ElementType::F16,
+        ElementType::Int8,
+        ElementType::Bit,
+    ];
 
     /// The name in SQL, as in `multivector(128, f16)`.
     #[must_use]
@@ -37,6 +48,7 @@ impl ElementType {
             ElementType::F32 => "f32",
             ElementType::F16 => "f16",
             ElementType::Int8 => "int8",
+            ElementType::Bit => "bit",
         }
     }
 
@@ -55,6 +67,7 @@ impl ElementType {
             ElementType::F32 => 1,
             ElementType::F16 => 2,
             ElementType::Int8 => 3,
+            ElementType::Bit => 4,
         }
     }
 
@@ -73,18 +86,7 @@ impl ElementType {
             ElementType::F32 => 4 * shape.values(),
             ElementType::F16 => 2 * shape.values(),
             ElementType::Int8 => SCALE_BYTES * shape.tokens() + shape.values(),
-        }
-    }
-
-    /// The parts of a payload, each of one size per token, which may be 0: scales and components.
-    pub(crate) fn sections(self, shape: Shape) -> [Range<usize>; 2] {
-        let end = self.payload_bytes(shape);
-        match self {
-            ElementType::F32 | ElementType::F16 => [0..0, 0..end],
-            ElementType::Int8 => {
-                let scales_end = SCALE_BYTES * shape.tokens();
-                [0..scales_end, scales_end..end]
-            }
+            ElementType::Bit => bit::payload_bytes(shape),
         }
     }
 
@@ -94,6 +96,7 @@ impl ElementType {
             ElementType::F32 => (4, 0..self.payload_bytes(shape)),
             ElementType::F16 => (2, 0..self.payload_bytes(shape)),
             ElementType::Int8 => (SCALE_BYTES, 0..SCALE_BYTES * shape.tokens()),
+            ElementType::Bit => (SCALE_BYTES, bit::UNITS),
         }
     }
 
@@ -119,6 +122,12 @@ impl ElementType {
                 out.copy_from_slice(&maxsim::encode_int8(values, shape.dim()).map_err(refused)?);
                 settle_int8(out, shape);
             }
+            ElementType::Bit => {
+                if values.iter().any(|value| value.abs() >= BIT_LIMIT) {
+                    return Err(self.out_of_range(values, shape));
+                }
+                bit::encode(values, shape, out);
+            }
         }
         Ok(())
     }
@@ -139,6 +148,7 @@ impl ElementType {
             ElementType::Int8 => {
                 maxsim::decode_int8(payload, shape.dim()).expect("shape and size agree")
             }
+            ElementType::Bit => bit::decode(payload, shape),
         }
     }
 
@@ -156,6 +166,8 @@ impl ElementType {
                 }
                 (Unit::Scale, 1, scales)
             }
+            ElementType::Bit if bit::is_sound(payload, shape) => return Ok(()),
+            ElementType::Bit => return Err(Corrupt::Value { token: 0 }),
         };
         match unit.first_bad(part) {
             Some(at) => Err(Corrupt::Value {
@@ -169,6 +181,7 @@ impl ElementType {
     fn out_of_range(self, values: &[f32], shape: Shape) -> Error {
         let fits = |value: &f32| match self {
             ElementType::F16 => value.abs() < 65_520.0,
+            ElementType::Bit => value.abs() < BIT_LIMIT,
             ElementType::F32 | ElementType::Int8 => value.is_finite(),
         };
         let at = values.iter().position(|value| !fits(value)).unwrap_or(0);

@@ -7,7 +7,6 @@ use std::ops::Range;
 
 use crate::encode::encode;
 use crate::error::Error;
-use crate::layout::{HEADER_BYTES, write_header};
 use crate::shape::Shape;
 use crate::view::View;
 
@@ -39,10 +38,10 @@ pub(crate) fn normalize_row(row: &mut [f32]) {
     }
 }
 
-/// The tokens of a range, from 0, bit by bit as they are stored.
+/// The tokens of a range, from 0, without another rounding: a slice has the very components of the whole.
 ///
 /// # Errors
-/// [`Error::TokenRange`] when the range is empty or ends after the last token.
+/// [`Error::TokenRange`] when the range is empty or ends after the last token; as [`View::values`].
 pub fn slice(view: View<'_>, tokens: Range<usize>) -> Result<Vec<u8>, Error> {
     if tokens.is_empty() || tokens.end > view.tokens() {
         return Err(Error::TokenRange {
@@ -51,16 +50,11 @@ pub fn slice(view: View<'_>, tokens: Range<usize>) -> Result<Vec<u8>, Error> {
             tokens: view.tokens(),
         });
     }
+    // Decoded values encode to the bits they came from, so this is exact for every element type.
+    let values = view.values()?;
     let shape = Shape::new(tokens.len(), view.dim())?;
-    let element = view.element_type();
-    let mut out = Vec::with_capacity(HEADER_BYTES + element.payload_bytes(shape));
-    out.extend(write_header(element, shape));
-    for section in element.sections(view.shape()) {
-        let per_token = section.len() / view.tokens();
-        let section = &view.payload_bytes()[section];
-        out.extend(&section[tokens.start * per_token..tokens.end * per_token]);
-    }
-    Ok(out)
+    let values = &values[tokens.start * view.dim()..tokens.end * view.dim()];
+    encode(values, shape, view.element_type())
 }
 
 /// The mean of all tokens, dim components: one vector for coarse search, not normalised.

@@ -22,6 +22,7 @@
 //! # Dump and restore
 //! The numbers of a value, printed or decoded, encode to the value's bytes again, for every element type.
 
+mod bit;
 mod builder;
 mod element;
 mod encode;

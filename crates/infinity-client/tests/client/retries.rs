@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use infinity_client::{BlockingWait, Client, Config, Error};
-use mock_infinity::{Fault, Model, RetryAfter, Server, Times};
+use mock_infinity::{Fault, Model, Options, RetryAfter, Server, Times};
 
 use crate::{config, float, serve, texts};
 
@@ -305,4 +305,26 @@ fn a_server_killed_in_the_middle_of_a_batch_is_lost() {
         ),
         "{error:?}"
     );
+}
+
+#[test]
+fn a_dead_worker_whose_queue_is_full_is_wedged_too() {
+    let options = Options {
+        queue_size: 0,
+        ..Options::new(Model::colbert("m"))
+    };
+    let server = Server::start(options);
+    server.inject(Fault::Wedge, Times::Once);
+    let config = Config {
+        timeout: Duration::from_millis(500),
+        batch_size: 40,
+        ..float(&server.url())
+    };
+    // More than the batch that the worker died with, so that some wait for ever.
+    let inputs = vec![String::from("a"); 40];
+    let error = Client::new()
+        .embed_texts(&config, inputs, &mut BlockingWait)
+        .unwrap_err();
+    assert!(matches!(error, Error::Wedged { .. }), "{error:?}");
+    assert_eq!(server.requests().last().unwrap().status, Some(429));
 }

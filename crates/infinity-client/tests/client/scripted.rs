@@ -19,20 +19,12 @@ impl Request {
     }
 
     /// Whether it is the client's float probe for the dimension.
-    #[allow(
-        dead_code,
-        reason = "not every test binary that includes this file asks"
-    )]
     pub(crate) fn is_probe(&self) -> bool {
         !self.body.is_empty() && self.json()["input"] == serde_json::json!(["probe"])
     }
 }
 
 /// What the server does after a request.
-#[allow(
-    dead_code,
-    reason = "not every test binary that includes this file uses all of them"
-)]
 pub(crate) enum Reaction {
     /// Sends the bytes and waits for the next request.
     Send(Vec<u8>),
@@ -74,14 +66,6 @@ impl Scripted {
             }
         });
         Scripted { url, requests }
-    }
-
-    #[allow(
-        dead_code,
-        reason = "not every test binary that includes this file asks"
-    )]
-    pub(crate) fn count(&self) -> usize {
-        self.requests.lock().unwrap().len()
     }
 }
 
