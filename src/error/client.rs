@@ -119,7 +119,7 @@ fn of_the_connection(error: Error) -> SqlError {
             "It gave no answer within {}; /health answers, but a one-word request does not.",
             seconds(limit)
         ))
-        .hint("Restart Infinity."),
+        .hint("Restart Infinity; if it is only busy, raise infinity_embed.timeout."),
         Error::Redirected { url, status, location } => SqlError::new(
             Code::ERRCODE_PROTOCOL_VIOLATION,
             format!("\"{url}\" answers with a redirect, which is not followed"),
