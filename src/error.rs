@@ -74,3 +74,11 @@ impl SqlError {
         unreachable!("an ERROR does not return")
     }
 }
+
+/// A DETAIL is a sentence.
+fn capital(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map_or(String::new(), |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
+}

@@ -169,6 +169,7 @@ fn score_document(document: &Vectors, query: &Prepared) -> Result<f64, SqlError>
                 Payload::F32(values) => query.sum(|chunk| chunk.score_f32(&values)),
                 Payload::F16(bytes) => query.sum(|chunk| chunk.score_f16(bytes)),
                 Payload::Int8(bytes) => query.sum(|chunk| chunk.score_int8(bytes)),
+                Payload::Bit(bytes) => query.sum(|chunk| chunk.score_bit(bytes)),
             }?;
             // Stored values are finite unless the page was damaged: a scan over them to make sure
             // would cost more than the score, so it is made only where the score looks wrong.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use infinity_client::{ConnectKind, Error, ImageProblem};
 use pgrx::PgSqlErrorCode as Code;
 
-use super::SqlError;
+use super::{SqlError, capital};
 
 impl From<Error> for SqlError {
     fn from(error: Error) -> SqlError {
@@ -271,11 +271,4 @@ fn seconds(duration: Duration) -> String {
     } else {
         format!("{} s", duration.as_millis() as f64 / 1000.0)
     }
-}
-
-fn capital(sentence: &str) -> String {
-    let mut letters = sentence.chars();
-    letters.next().map_or(String::new(), |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
 }

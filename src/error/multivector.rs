@@ -3,7 +3,7 @@
 use multivector::Error;
 use pgrx::PgSqlErrorCode as Code;
 
-use super::SqlError;
+use super::{SqlError, capital};
 
 impl From<Error> for SqlError {
     fn from(error: Error) -> SqlError {
@@ -33,7 +33,7 @@ impl From<Error> for SqlError {
                 Code::ERRCODE_INVALID_TEXT_REPRESENTATION,
                 "invalid input syntax for type multivector",
             )
-            .detail(format!("{message}."))
+            .detail(format!("{}.", capital(&message)))
             .hint("Write one list per token: '[[0.1,0.2],[0.3,0.4]]'."),
             Error::TypeModifier { .. } | Error::TokenRange { .. } | Error::PoolFactor => {
                 SqlError::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
@@ -85,6 +85,13 @@ impl SqlError {
             format!("tokens {first} to {last} are not a range of 1 to {tokens}"),
         )
         .hint("The first token is 1, and both ends are included.")
+    }
+
+    pub(crate) fn pool_factor(factor: i32) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("pool factor must be at least 1, not {factor}"),
+        )
     }
 
     pub(crate) fn not_in_an_aggregate(function: &str) -> SqlError {

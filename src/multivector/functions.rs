@@ -88,8 +88,8 @@ fn multivector_mean(value: Multivector) -> RealArray {
 
 #[pg_extern(sql = false)]
 fn multivector_pool(value: Multivector, factor: i32) -> Stored {
-    // A negative factor is as wrong as 0, and has the same error.
-    let factor = usize::try_from(factor).unwrap_or(0);
+    let wanted = usize::try_from(factor).ok().filter(|&factor| factor > 0);
+    let factor = wanted.unwrap_or_else(|| SqlError::pool_factor(factor).raise());
     let mut poll = || {
         check_for_interrupts!();
     };

@@ -52,8 +52,6 @@ INSERT INTO kinds (id, f32) VALUES (4, '[[1,2,3]]');
 SELECT id, f32, f16, int8, any_kind FROM kinds ORDER BY id;
 SELECT id, multivector_element_type(f32), multivector_element_type(f16), multivector_element_type(int8), multivector_element_type(bit), multivector_element_type(any_kind) FROM kinds ORDER BY id;
 SELECT f32::real[], f16::double precision[] FROM kinds WHERE id = 1;
--- Nothing lossy without being asked.
-SELECT maxsim('[[1,2]]'::multivector, ARRAY[[1,2]]);
 CREATE TABLE arrays (a real[]);
 INSERT INTO arrays SELECT f16 FROM kinds WHERE id = 1;
 SELECT * FROM arrays;
