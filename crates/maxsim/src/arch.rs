@@ -41,6 +41,7 @@ pub(crate) struct Shape {
 ///
 /// `width` below is the tile's number of lanes, `rows` the routine's number of rows.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // codes and prefetching so far are there only
 pub(crate) struct Call {
     /// The tile's packed units, `steps × Shape::step_len`, aligned to 64 bytes.
     pub(crate) query: *const u32,
@@ -93,7 +94,13 @@ pub(crate) struct Arch {
     pub(crate) dense: Dense,
     /// Products of codes, where the machine has better instructions for them than for f32.
     pub(crate) codes: Option<Codes>,
+    /// See [`all_finite`](crate::all_finite).
+    pub(crate) all_finite: Finite,
 }
+
+/// # Safety
+/// The machine has the instruction set.
+pub(crate) type Finite = unsafe fn(&[f32]) -> bool;
 
 /// f32 products, and how documents become f32.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use super::prefetch::prefetch;
 use super::{
     Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride, even_tiles,
 };
-use crate::half;
 use crate::unpack::{Unpack, wrap};
+use crate::{finite, half};
 
 const LANES: usize = 8;
 const ROWS: usize = 6;
@@ -29,8 +29,10 @@ pub(super) static ARCH: Arch = Arch {
         signs,
     },
     codes: None,
+    all_finite,
 };
 
+finite::wrap! {"avx2"}
 wrap! {"avx2": units int8 signs}
 
 fn pick(shape: Shape, stride: usize) -> Block {

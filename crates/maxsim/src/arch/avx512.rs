@@ -9,8 +9,8 @@ use std::arch::x86_64::*;
 
 use super::prefetch::prefetch;
 use super::{Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride};
-use crate::half;
 use crate::unpack::{Unpack, wrap};
+use crate::{finite, half};
 
 pub(super) const LANES: usize = 16;
 pub(super) const ROWS: usize = 12;
@@ -18,6 +18,7 @@ pub(super) const ROWS: usize = 12;
 pub(super) static ARCH: Arch = Arch {
     dense: DENSE,
     codes: None,
+    all_finite,
 };
 
 pub(super) const DENSE: Dense = Dense {
@@ -34,6 +35,7 @@ pub(super) const DENSE: Dense = Dense {
     signs,
 };
 
+finite::wrap! {"avx512f"}
 wrap! {"avx512f,avx512bw,avx512vl": units int8 signs}
 
 /// Whole registers, but for a rest of up to 8 tokens.

@@ -9,8 +9,8 @@ use std::arch::x86_64::*;
 use super::avx512::{DENSE, LANES, ROWS, tiles};
 use super::prefetch::prefetch;
 use super::{Arch, Block, Call, Codes, Routines, STEP, Shape};
-use crate::int8;
 use crate::unpack::{Unpack, wrap};
+use crate::{finite, int8};
 
 pub(super) static ARCH: Arch = Arch {
     dense: DENSE,
@@ -25,8 +25,10 @@ pub(super) static ARCH: Arch = Arch {
         codes,
         signs,
     }),
+    all_finite,
 };
 
+finite::wrap! {"avx512f"}
 wrap! {"avx512f,avx512bw,avx512vl": codes}
 
 /// Signs to the codes of 1 and −1. See [`Unpacker`](crate::unpack::Unpacker).
