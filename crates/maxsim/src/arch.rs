@@ -11,6 +11,8 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_signs;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -116,7 +118,10 @@ pub(crate) struct Dense {
 #[derive(Debug)]
 pub(crate) struct Codes {
     pub(crate) routines: Routines,
-    pub(crate) codes: Unpacker,
+    /// How much larger a code is than what it stands for.
+    pub(crate) bias: u8,
+    /// int8 as stored; none if the routines cannot multiply codes of 8 bits.
+    pub(crate) int8: Option<Unpacker>,
     /// Signs become the codes of 1 and −1.
     pub(crate) signs: Unpacker,
 }

@@ -4,6 +4,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2_signs::CODES;
 use super::prefetch::prefetch;
 use super::{
     Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride, even_tiles,
@@ -28,7 +29,7 @@ pub(super) static ARCH: Arch = Arch {
         int8,
         signs,
     },
-    codes: None,
+    codes: Some(CODES),
     all_finite,
 };
 

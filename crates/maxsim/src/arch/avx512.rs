@@ -7,6 +7,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2_signs::CODES;
 use super::prefetch::prefetch;
 use super::{Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride};
 use crate::unpack::{Unpack, wrap};
@@ -17,7 +18,7 @@ pub(super) const ROWS: usize = 12;
 
 pub(super) static ARCH: Arch = Arch {
     dense: DENSE,
-    codes: None,
+    codes: Some(CODES),
     all_finite,
 };
 

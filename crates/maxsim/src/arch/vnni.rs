@@ -3,6 +3,10 @@
 //! The scheme is that of [`avx512`](super::avx512) with four codes where that has one f32. A block's integer sums
 //! become similarities at its end, by the scale of each document token; the query's scales follow after the maximum,
 //! which they do not change.
+//!
+//! Signs take the same way, as codes of 1 and −1. Counting bits instead (VPOPCNTDQ) does not pay: with a query of four
+//! bit planes, 8 pairs of tokens of 128 components take 24 instructions to combine, count and add, and more to weigh
+//! the planes, against 16 here with a query of 8 bits.
 
 use std::arch::x86_64::*;
 
@@ -22,7 +26,8 @@ pub(super) static ARCH: Arch = Arch {
             block: pick,
             in_place: &[16, 24, 32, 64, 80, 192, 256],
         },
-        codes,
+        bias: int8::BIAS,
+        int8: Some(codes),
         signs,
     }),
     all_finite,
