@@ -139,17 +139,34 @@ unsafe fn block<const FULL: usize, const PHASED: usize, const STRIDE: usize>(cal
             }
             return;
         }
+        raise(call.best, &full, &phased);
+    }
+}
+
+/// Raises a tile's maxima by the finished sums of a block.
+///
+/// # Safety
+/// `best` is valid for all lanes of the tile.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn raise<const FULL: usize, const PHASED: usize>(
+    best: *mut f32,
+    full: &[[__m512; FULL]; ROWS],
+    phased: &[[__m512; PHASED]; ROWS],
+) {
+    // SAFETY: within the lanes the caller promises.
+    unsafe {
         for register in 0..FULL {
-            let place = call.best.add(register * LANES);
+            let place = best.add(register * LANES);
             let mut maximum = _mm512_loadu_ps(place);
-            for row in &full {
+            for row in full {
                 // The second operand is the one kept when either is NaN.
                 maximum = _mm512_max_ps(row[register], maximum);
             }
             _mm512_storeu_ps(place, maximum);
         }
         for register in 0..PHASED {
-            let place = call.best.add((FULL + register) * LANES);
+            let place = best.add((FULL + register) * LANES);
             let mut maximum = _mm512_loadu_ps(place);
             for rows in phased.chunks_exact(4) {
                 let similarities = unite(

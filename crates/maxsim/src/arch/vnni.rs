@@ -159,6 +159,23 @@ unsafe fn block<const FULL: usize, const PHASED: usize, const STRIDE: usize>(cal
             }
             return;
         }
+        raise(call, &full, &phased);
+    }
+}
+
+/// Makes similarities of the finished sums of a block, and raises the tile's maxima by them.
+///
+/// # Safety
+/// The maxima and the scales of `call` are valid for what it describes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn raise<const FULL: usize, const PHASED: usize>(
+    call: &Call,
+    full: &[[__m512i; FULL]; ROWS],
+    phased: &[[__m512i; PHASED]; ROWS],
+) {
+    // SAFETY: within what the caller promises.
+    unsafe {
         for register in 0..FULL {
             let place = call.best.add(register * LANES);
             let mut maximum = _mm512_loadu_ps(place);
