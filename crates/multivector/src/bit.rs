@@ -23,6 +23,8 @@ const LARGEST_RATIO: i64 = 16;
 const MARK_MODULUS: i64 = 1024;
 /// The smallest u: its t is the smallest f32.
 const SMALLEST_UNIT_EXPONENT: i32 = -137;
+/// Magnitudes from here on are refused: mean and scale might overflow when added.
+pub(crate) const LIMIT: f32 = (1u128 << 120) as f32;
 /// int8's code of zero, and the magnitude of its largest, which the mean is coded with.
 const BIAS: u8 = 128;
 const LARGEST_CODE: i64 = 127;
@@ -48,10 +50,15 @@ pub(crate) fn payload_bytes(shape: Shape) -> usize {
 /// Where the units stand, the only numbers of more than a byte.
 pub(crate) const UNITS: std::ops::Range<usize> = 0..HEAD_BYTES;
 
-/// Writes the payload of finite values of less than 2¹²⁰.
-pub(crate) fn encode(values: &[f32], shape: Shape, out: &mut [u8]) {
-    let parts = recover(values, shape).unwrap_or_else(|| settle(&fresh(values, shape), shape));
+/// Writes the payload of finite values, below [`LIMIT`] unless they are decoded ones. False if they are not.
+pub(crate) fn encode(values: &[f32], shape: Shape, out: &mut [u8]) -> bool {
+    let parts = match recover(values, shape) {
+        Some(parts) => parts,
+        None if values.iter().any(|value| value.abs() >= LIMIT) => return false,
+        None => settle(&fresh(values, shape), shape),
+    };
     parts.write(out);
+    true
 }
 
 /// The marked components of a payload; no check.
@@ -281,7 +288,7 @@ mod tests {
 
     fn encoded(values: &[f32], shape: Shape) -> Vec<u8> {
         let mut payload = vec![0; payload_bytes(shape)];
-        encode(values, shape, &mut payload);
+        assert!(encode(values, shape, &mut payload));
         payload
     }
 

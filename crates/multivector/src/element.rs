@@ -29,8 +29,6 @@ const SCALE_BYTES: usize = size_of::<f32>();
 /// int8's code of zero, and the magnitude of its largest codes.
 const INT8_BIAS: u8 = 128;
 const INT8_LARGEST: f32 = 127.0;
-/// From here on a bit document's mean and scale might overflow when added.
-const BIT_LIMIT: f32 = (1u128 << 120) as f32;
 
 impl ElementType {
     /// All of them, in the order of their numbers.
@@ -79,6 +77,16 @@ impl ElementType {
             .find(|element| element.code() == code)
     }
 
+    /// The largest magnitude it takes (f16 also rounds down what is a little above).
+    #[must_use]
+    pub fn largest(self) -> f32 {
+        match self {
+            ElementType::F32 | ElementType::Int8 => f32::MAX,
+            ElementType::F16 => 65_504.0,
+            ElementType::Bit => bit::LIMIT.next_down(),
+        }
+    }
+
     /// The size of the payload in bytes.
     #[must_use]
     pub fn payload_bytes(self, shape: Shape) -> usize {
@@ -123,10 +131,9 @@ impl ElementType {
                 settle_int8(out, shape);
             }
             ElementType::Bit => {
-                if values.iter().any(|value| value.abs() >= BIT_LIMIT) {
+                if !bit::encode(values, shape, out) {
                     return Err(self.out_of_range(values, shape));
                 }
-                bit::encode(values, shape, out);
             }
         }
         Ok(())
@@ -180,9 +187,9 @@ impl ElementType {
     /// The error for the first component that does not fit.
     fn out_of_range(self, values: &[f32], shape: Shape) -> Error {
         let fits = |value: &f32| match self {
+            // What is less than half a step above the largest is rounded to it.
             ElementType::F16 => value.abs() < 65_520.0,
-            ElementType::Bit => value.abs() < BIT_LIMIT,
-            ElementType::F32 | ElementType::Int8 => value.is_finite(),
+            _ => value.abs() <= self.largest(),
         };
         let at = values.iter().position(|value| !fits(value)).unwrap_or(0);
         Error::OutOfRange {

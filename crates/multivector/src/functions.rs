@@ -26,16 +26,17 @@ pub fn normalize(view: View<'_>) -> Result<Vec<u8>, Error> {
 
 /// Divides by the Euclidean norm; leaves zeros.
 pub(crate) fn normalize_row(row: &mut [f32]) {
-    // In f64 no square of an f32 overflows or vanishes.
-    let squares: f64 = row
-        .iter()
-        .map(|&value| f64::from(value) * f64::from(value))
-        .sum();
-    if squares > 0.0 {
-        let norm = squares.sqrt();
+    let length = length_of(row);
+    if length > 0.0 {
         row.iter_mut()
-            .for_each(|value| *value = (f64::from(*value) / norm) as f32);
+            .for_each(|value| *value = (f64::from(*value) / length) as f32);
     }
+}
+
+/// The Euclidean norm; in f64, where no square of an f32 overflows or vanishes.
+pub(crate) fn length_of(row: &[f32]) -> f64 {
+    let squares = row.iter().map(|&value| f64::from(value) * f64::from(value));
+    squares.sum::<f64>().sqrt()
 }
 
 /// The tokens of a range, from 0, without another rounding: a slice has the very components of the whole.

@@ -29,7 +29,7 @@ fn tolerance(element: ElementType, value: f32, largest: f32) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(strategies::config())]
 
     #[test]
     fn decoded_values_lie_within_the_element_types_accuracy((shape, values) in rows(), element in element()) {
@@ -138,15 +138,18 @@ fn use_everything(bytes: &[u8]) {
     };
     scored.expect("the shape has been checked");
     let sound = view.check_values().is_ok();
-    assert_eq!(view.values().is_ok(), sound);
-    if let Ok(values) = view.values() {
-        assert!(maxsim::all_finite(&values));
-    }
+    let values = view.values();
+    assert!(
+        values
+            .as_ref()
+            .map_or(!sound, |values| sound && maxsim::all_finite(values))
+    );
     assert_eq!(multivector::text::print(view).is_ok(), sound);
     assert_eq!(multivector::binary::send(view).is_ok(), sound);
     assert_eq!(multivector::mean(view).is_ok(), sound);
-    assert_eq!(multivector::pool(view, 2, &mut || ()).is_ok(), sound);
-    assert_eq!(multivector::slice(view, 0..1).is_ok(), sound);
+    // Sound numbers that no encoding writes may be too large to be encoded again.
+    assert!(sound || multivector::slice(view, 0..1).is_err());
+    assert!(sound || multivector::pool(view, 2, &mut || ()).is_err());
     let _ = multivector::normalize(view);
     let _ = convert(view, ElementType::F16);
 }
@@ -180,6 +183,7 @@ fn bit_refuses_magnitudes_that_could_overflow() {
         let encoded = encode(&[-value, value, 0.0, 1.0], shape(2, 2), ElementType::Bit);
         assert_eq!(encoded.is_ok(), fits, "{value}");
         if let Ok(bytes) = encoded {
+            // Decoded values may lie above the limit; they find their way back all the same.
             assert_eq!(
                 encode(&decode(&bytes), shape(2, 2), ElementType::Bit).unwrap(),
                 bytes

@@ -17,7 +17,7 @@ fn echo(input: &str) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(strategies::config())]
 
     /// Dump and restore: text of any element type, read into the same type, gives the same bytes.
     #[test]
