@@ -39,6 +39,7 @@ pub(crate) fn plain(values: &[f32]) -> bool {
 }
 
 /// Defines `all_finite` for one instruction set.
+#[cfg(target_arch = "x86_64")]
 macro_rules! wrap {
     ($features:literal) => {
         /// See [`all_finite`](crate::all_finite).
@@ -48,6 +49,7 @@ macro_rules! wrap {
         }
     };
 }
+#[cfg(target_arch = "x86_64")]
 pub(crate) use wrap;
 
 #[cfg(test)]

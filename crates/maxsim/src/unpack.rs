@@ -31,6 +31,7 @@ pub(crate) struct Unpack {
 pub(crate) type Unpacker = unsafe fn(&Unpack);
 
 /// Defines wrappers of this module's functions, under their names, for one instruction set.
+#[cfg(target_arch = "x86_64")]
 macro_rules! wrap {
     ($features:literal: $($name:ident)*) => {$(
         /// The function of that name in [`unpack`](crate::unpack).
@@ -41,6 +42,7 @@ macro_rules! wrap {
         }
     )*};
 }
+#[cfg(target_arch = "x86_64")]
 pub(crate) use wrap;
 
 impl Unpack {
