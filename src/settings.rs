@@ -21,6 +21,7 @@ enum WireEncoding {
     Float,
 }
 
+const URL_NAME: &CStr = c"infinity_embed.url";
 const DEFAULT_URL: &CStr = c"http://localhost:7997";
 const DEFAULT_MODEL: &CStr = c"michaelfeil/colqwen2-v0.1";
 /// Read once, when the library is loaded: the environment of the server (postmaster).
@@ -76,14 +77,7 @@ pub(crate) fn define() {
 }
 
 fn define_connection() {
-    GucRegistry::define_string_guc(
-        c"infinity_embed.url",
-        c"Base URL of the Infinity server.",
-        c"http or https, with a path prefix if the server has one. Its default is the environment variable INFINITY_API_URL of the PostgreSQL server where that is set.",
-        url_setting(),
-        GucContext::Suset,
-        GucFlags::default(),
-    );
+    define_url();
     // SAFETY: the show hook returns a static string and cannot panic.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
@@ -136,6 +130,41 @@ fn define_connection() {
         GucContext::Userset,
         GucFlags::default(),
     );
+}
+
+/// The URL, and what becomes of one given before the library was loaded.
+///
+/// PostgreSQL refuses it where the role may not set it. In the options of a connection it has then already kept the
+/// value of ALTER DATABASE out, and the default would stand: an address that nobody chose, to which the key would go.
+/// No address at all is better.
+fn define_url() {
+    let setting = url_setting();
+    let default = text(setting);
+    // SAFETY: a NUL-terminated name; the result is NULL, or a string that lives until the setting changes, copied here.
+    let given = unsafe {
+        let value = pg_sys::GetConfigOption(URL_NAME.as_ptr(), true, false);
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().trim().to_owned())
+    };
+    GucRegistry::define_string_guc(
+        URL_NAME,
+        c"Base URL of the Infinity server.",
+        c"http or https, with a path prefix if the server has one. Its default is the environment variable INFINITY_API_URL of the PostgreSQL server where that is set.",
+        setting,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    let found = text(setting);
+    if found == default && given.is_some_and(|given| given != found) {
+        // SAFETY: a setting just defined. As an override it is what RESET and DISCARD go back to.
+        unsafe {
+            pg_sys::SetConfigOption(
+                URL_NAME.as_ptr(),
+                c"".as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
+    }
 }
 
 fn define_model() {
