@@ -247,7 +247,7 @@ fn position<T>(numbers: &[T], bad: impl Fn(&T) -> bool) -> Option<usize> {
 ///
 /// The largest component decodes to 127 · scale, rounded, and its 127th is the scale of the next encoding. For one
 /// scale in 128 rounding makes that the neighbour of the first, which is a fixed point (127 · scale then lies off
-/// the middle between two floats). The code are those of the first encoding: a last bit of the scale does not move them.
+/// the middle between two floats). The codes are those of the first encoding: a last bit of the scale does not move them.
 /// Subnormal scales have too few bits for codes to return, so tokens that small (below 10⁻³⁶) become zero.
 fn settle_int8(payload: &mut [u8], shape: Shape) {
     let (scales, codes) = payload.split_at_mut(SCALE_BYTES * shape.tokens());

@@ -1,7 +1,7 @@
 //! What SQL calls on values: normalise, slice, mean, rows.
 //!
 //! Used by the extension's `multivector_*` functions. All linear in the value's size; pooling, which is not, has a
-//! [module](crate::pool) of its own.
+//! [module](mod@crate::pool) of its own.
 
 use std::ops::Range;
 

@@ -31,6 +31,7 @@ mod functions;
 mod number;
 mod pool;
 mod shape;
+mod typmod;
 mod view;
 mod ward;
 
@@ -46,4 +47,5 @@ pub use functions::{mean, normalize, slice};
 pub use layout::encoded_size;
 pub use pool::pool;
 pub use shape::{MAX_BYTES, MAX_DIM, MAX_TOKENS, Shape};
+pub use typmod::TypeModifier;
 pub use view::{Payload, View};

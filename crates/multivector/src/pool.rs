@@ -22,8 +22,10 @@ const LEAST_SHARE: f64 = 1e-5;
 /// The value with `tokens / factor` tokens (rounded down, at least 1), encoded as it was; a factor of 1 changes nothing.
 ///
 /// Tokens are normalised to be clustered. A cluster becomes the mean of its tokens as they are, stretched to their mean
-/// length, unless they cancel out. Clusters stand in the order of their first tokens. Takes O(tokens² · dim) time (25 ms for a page of 1,030 tokens, half a minute
-/// for the longest value), so `poll` is called at least every few milliseconds; it may unwind.
+/// length, unless they cancel out. Clusters stand in the order of their first tokens.
+///
+/// Takes O(tokens² · dim) time, some 35 ms for a page of 1,030 tokens and a minute for the longest value of 128
+/// dimensions, so `poll` is called at least every few milliseconds; it may unwind.
 ///
 /// # Errors
 /// [`Error::PoolFactor`] for 0; as [`View::values`].
