@@ -134,7 +134,15 @@ fn a_trigger_on_a_partitioned_table_serves_its_partitions() {
 fn quoted_columns_and_every_kind_of_text_will_do() {
     let stage = Stage::new(Model::lite("lite"));
     let mut client = stage.client();
-    for kind in ["text", "varchar(100)", "title", "short", "char(20)"] {
+    run(&mut client, "CREATE EXTENSION citext");
+    for kind in [
+        "text",
+        "varchar(100)",
+        "title",
+        "short",
+        "char(20)",
+        "citext",
+    ] {
         run(
             &mut client,
             &format!(
