@@ -125,6 +125,25 @@ fn a_photograph_is_turned_upright() {
 }
 
 #[test]
+fn three_rows_are_sent_as_four_and_three_columns_stay() {
+    for (sides, sent) in [
+        ((3, 3), (3, 4)),
+        ((600, 3), (600, 4)),
+        ((3, 600), (3, 600)),
+        ((50, 4), (50, 4)),
+    ] {
+        let source = picture(sides.0, sides.1);
+        let uri = data_uri(&file(&source, ImageFormat::Png), MAX_PIXELS).unwrap();
+        let (seen, _) = shown(&uri);
+        assert_eq!(seen.dimensions(), sent);
+        let source = source.into_rgb8();
+        for (x, y, pixel) in seen.enumerate_pixels() {
+            assert_eq!(pixel, source.get_pixel(x, y.min(sides.1 - 1)));
+        }
+    }
+}
+
+#[test]
 fn the_sides_are_held_to_their_bounds() {
     let check = |width, height| check_sides(width, height, MAX_PIXELS);
     assert_eq!(check(3, 3), Ok(()));
