@@ -20,6 +20,9 @@ AS $function$
 DECLARE
     outgoing regprocedure;
 BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE oid = role) THEN
+        RAISE EXCEPTION 'role with OID % does not exist', role::oid USING ERRCODE = 'undefined_object';
+    END IF;
     FOR outgoing IN SELECT * FROM infinity_embed.outgoing_functions() LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', outgoing, role);
     END LOOP;
@@ -35,6 +38,9 @@ AS $function$
 DECLARE
     outgoing regprocedure;
 BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE oid = role) THEN
+        RAISE EXCEPTION 'role with OID % does not exist', role::oid USING ERRCODE = 'undefined_object';
+    END IF;
     FOR outgoing IN SELECT * FROM infinity_embed.outgoing_functions() LOOP
         EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM %s', outgoing, role);
     END LOOP;

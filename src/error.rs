@@ -45,7 +45,8 @@ impl SqlError {
     pub(crate) fn at_element(mut self, position: usize) -> SqlError {
         let place = format!("This is element {position} of the array.");
         self.detail = Some(match self.detail {
-            Some(detail) => format!("{detail} {place}"),
+            Some(detail) if detail.ends_with('.') => format!("{detail} {place}"),
+            Some(detail) => format!("{detail}. {place}"),
             None => place,
         });
         self

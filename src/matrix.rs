@@ -119,7 +119,7 @@ impl Matrix {
 fn narrow(values: &[f64], role: &'static str) -> Result<Vec<f32>, SqlError> {
     let narrowed = values.iter().map(|&value| match value as f32 {
         narrowed if narrowed.is_infinite() && value.is_finite() => {
-            Err(SqlError::out_of_range(role, value))
+            Err(SqlError::out_of_range(role, value, "real"))
         }
         narrowed => Ok(narrowed),
     });

@@ -9,7 +9,7 @@ mod prepared;
 use maxsim::Query;
 use multivector::Payload;
 use pgrx::iter::TableIterator;
-use pgrx::{name, pg_extern, pg_sys};
+use pgrx::{check_for_interrupts, name, pg_extern, pg_sys};
 
 use crate::error::SqlError;
 use crate::matrix::Matrix;
@@ -155,7 +155,7 @@ fn score(document: Vectors, query: Vectors, fcinfo: pg_sys::FunctionCallInfo, fo
 }
 
 fn score_document(document: &Vectors, query: &Prepared) -> Result<f64, SqlError> {
-    match document {
+    let score = match document {
         Vectors::Array(array) => {
             let (values, dim) = array.rows("document")?;
             query.check_dim(dim)?;
@@ -165,20 +165,26 @@ fn score_document(document: &Vectors, query: &Prepared) -> Result<f64, SqlError>
         Vectors::Multivector(value) => {
             let view = value.view()?;
             query.check_dim(view.dim())?;
-            let score = match view.payload() {
+            match view.payload() {
                 Payload::F32(values) => query.sum(|chunk| chunk.score_f32(&values)),
                 Payload::F16(bytes) => query.sum(|chunk| chunk.score_f16(bytes)),
                 Payload::Int8(bytes) => query.sum(|chunk| chunk.score_int8(bytes)),
                 Payload::Bit(bytes) => query.sum(|chunk| chunk.score_bit(bytes)),
-            }?;
-            // Stored values are finite unless the page was damaged: a scan over them to make sure
-            // would cost more than the score, so it is made only where the score looks wrong.
-            if !score.is_finite() {
-                view.check_values().map_err(multivector::Error::Corrupt)?;
             }
-            Ok(score)
         }
+    }?;
+    if score.is_finite() {
+        return Ok(score);
     }
+    // Stored values are finite unless the page was damaged: a scan over them to make sure would cost
+    // more than the score, so it is made only where the score looks wrong.
+    if let Vectors::Multivector(value) = document {
+        value
+            .view()?
+            .check_values()
+            .map_err(multivector::Error::Corrupt)?;
+    }
+    Err(SqlError::score_overflows())
 }
 
 type Matches = TableIterator<'static, (i32, i32, f32)>;
@@ -190,14 +196,17 @@ fn explain(document: &Vectors, query: &Vectors) -> Result<Matches, SqlError> {
     if dim != query_dim {
         return Err(SqlError::dimensions_differ(dim, query_dim));
     }
-    let matches = Query::new(&query_values, dim)?.matches(&values)?;
-    Ok(TableIterator::new(matches.into_iter().enumerate().map(
-        |(query_token, found)| {
+    let mut matches = Vec::with_capacity(query_values.len() / dim);
+    for (token, row) in query_values.chunks_exact(dim).enumerate() {
+        check_for_interrupts!();
+        let found = Query::new(row, dim)?.matches(&values)?;
+        matches.extend(found.into_iter().map(|found| {
             (
-                query_token as i32 + 1,
+                token as i32 + 1,
                 found.document_token as i32 + 1,
                 found.similarity,
             )
-        },
-    )))
+        }));
+    }
+    Ok(TableIterator::new(matches))
 }

@@ -36,7 +36,8 @@ const MAX_RETRIES: i32 = 100;
 const MAX_BATCH_SIZE: i32 = 2_048;
 const MAX_CONCURRENCY: i32 = 64;
 const MAX_CACHE_KB: i32 = 1024 * 1024;
-const MAX_IMAGE_PIXELS: i32 = 1_000_000_000;
+/// Infinity's own image library refuses more.
+const MAX_IMAGE_PIXELS: i32 = 178_956_970;
 const MAX_RESPONSE_KB: i32 = 1024 * 1024;
 
 static URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(DEFAULT_URL));
@@ -278,7 +279,7 @@ fn text(setting: &'static GucSetting<Option<CString>>) -> String {
 /// What identifies the embeddings that a call with this `model` argument would make.
 ///
 /// # Errors
-/// 55000 where the URL, or both the argument and the setting for the model, are empty.
+/// 55000 where a setting that is needed is empty, 22023 where the argument is.
 pub(crate) fn identity(model: Option<&str>) -> Result<Identity, SqlError> {
     let url = text(&URL);
     if url.is_empty() {
@@ -286,6 +287,9 @@ pub(crate) fn identity(model: Option<&str>) -> Result<Identity, SqlError> {
             "infinity_embed.url",
             "http://localhost:7997",
         ));
+    }
+    if model.is_some_and(|name| name.trim().is_empty()) {
+        return Err(SqlError::model_empty());
     }
     let model = model.map_or_else(|| text(&MODEL_NAME), |name| name.trim().to_owned());
     if model.is_empty() {

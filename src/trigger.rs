@@ -202,6 +202,11 @@ impl Columns {
         let target_column = column(tuple_descriptor, target_name, table)?;
         // SAFETY: the columns are this descriptor's; catalog look-ups of existing types.
         unsafe {
+            for (number, name) in [(source_column, source_name), (target_column, target_name)] {
+                if attribute(tuple_descriptor, number).attgenerated != 0 {
+                    return Err(SqlError::generated_column(name));
+                }
+            }
             let source_type = pg_sys::SPI_gettypeid(tuple_descriptor, source_column);
             if !source.accepts(pg_sys::getBaseType(source_type)) {
                 return Err(SqlError::column_type(
@@ -211,10 +216,7 @@ impl Columns {
                 ));
             }
             let target_type = pg_sys::SPI_gettypeid(tuple_descriptor, target_column);
-            let typmod = (*tuple_descriptor)
-                .attrs
-                .as_slice((*tuple_descriptor).natts as usize)[target_column as usize - 1]
-                .atttypmod;
+            let typmod = attribute(tuple_descriptor, target_column).atttypmod;
             let target_type = Target::find(target_type, typmod, (*call.tg_trigger).tgfoid)
                 .ok_or_else(|| {
                     SqlError::column_type(target_name, "multivector or real[]", target_type)
@@ -287,6 +289,21 @@ impl Columns {
                 &mut is_null,
             ))
         }
+    }
+}
+
+/// A column's description.
+///
+/// # Safety
+/// `number` is that of a user column of the descriptor.
+unsafe fn attribute<'row>(
+    tuple_descriptor: pg_sys::TupleDesc,
+    number: i32,
+) -> &'row pg_sys::FormData_pg_attribute {
+    // SAFETY: the descriptor lives as long as the trigger call and has `natts` attributes.
+    unsafe {
+        let count = (*tuple_descriptor).natts as usize;
+        &(*tuple_descriptor).attrs.as_slice(count)[number as usize - 1]
     }
 }
 

@@ -35,7 +35,11 @@ impl From<Error> for SqlError {
             )
             .detail(format!("{}.", capital(&message)))
             .hint("Write one list per token: '[[0.1,0.2],[0.3,0.4]]'."),
-            Error::TypeModifier { .. } | Error::TokenRange { .. } | Error::PoolFactor => {
+            Error::TypeModifier { .. } => {
+                SqlError::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
+                    .hint("For example: multivector(128), multivector(128, f16).")
+            }
+            Error::TokenRange { .. } | Error::PoolFactor => {
                 SqlError::new(Code::ERRCODE_INVALID_PARAMETER_VALUE, message)
             }
             Error::Binary(_) => {
@@ -47,33 +51,9 @@ impl From<Error> for SqlError {
 }
 
 impl SqlError {
-    pub(crate) fn type_modifier_count(count: usize) -> SqlError {
-        SqlError::new(
-            Code::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("type multivector takes 1 or 2 modifiers, {count} given"),
-        )
-        .hint(MODIFIER)
-    }
-
-    pub(crate) fn type_modifier_dim(found: &str, max: usize) -> SqlError {
-        SqlError::new(
-            Code::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("dimensions for type multivector must be between 1 and {max}, not \"{found}\""),
-        )
-        .hint(MODIFIER)
-    }
-
-    pub(crate) fn type_modifier_element(found: &str) -> SqlError {
-        SqlError::new(
-            Code::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("element type of multivector must be f32, f16, int8 or bit, not \"{found}\""),
-        )
-        .hint(MODIFIER)
-    }
-
     pub(crate) fn type_modifier_number(typmod: i32) -> SqlError {
         SqlError::new(
-            Code::ERRCODE_INTERNAL_ERROR,
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
             format!("invalid type modifier {typmod} of type multivector"),
         )
     }
@@ -101,5 +81,3 @@ impl SqlError {
         )
     }
 }
-
-const MODIFIER: &str = "For example: multivector(128), multivector(128, f16).";

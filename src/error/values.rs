@@ -18,6 +18,14 @@ impl SqlError {
         .hint(format!("For example: SET {name} = '{example}'."))
     }
 
+    pub(crate) fn model_empty() -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            "model must not be empty",
+        )
+        .hint("Pass NULL, or no model, to use infinity_embed.model_name.")
+    }
+
     pub(crate) fn key_file(path: &str, error: &io::Error) -> SqlError {
         let code = match error.kind() {
             io::ErrorKind::NotFound => Code::ERRCODE_UNDEFINED_FILE,
@@ -27,14 +35,14 @@ impl SqlError {
         // PostgreSQL's %m has no error number.
         let reason = error.to_string();
         let reason = reason.split(" (os error").next().unwrap_or_default();
-        SqlError::new(code, format!("could not read API key file \"{path}\": {reason}"))
+        SqlError::new(code, format!("could not read API key file{}: {reason}", shown(path)))
             .hint("The file must be readable by the operating system user that runs PostgreSQL; set infinity_embed.api_key_file to its path.")
     }
 
     pub(crate) fn key_file_content(path: &str, problem: impl Display) -> SqlError {
         SqlError::new(
             Code::ERRCODE_CONFIG_FILE_ERROR,
-            format!("API key file \"{path}\" {problem}"),
+            format!("API key file{} {problem}", shown(path)),
         )
         .hint("The file holds the key and nothing else.")
     }
@@ -94,10 +102,10 @@ impl SqlError {
         ))
     }
 
-    pub(crate) fn out_of_range(role: &str, value: f64) -> SqlError {
+    pub(crate) fn out_of_range(role: &str, value: f64, type_name: &str) -> SqlError {
         SqlError::new(
             Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-            format!("{role} value {value:e} is out of range for type real"),
+            format!("{role} value {value:e} is out of range for type {type_name}"),
         )
     }
 
@@ -107,6 +115,15 @@ impl SqlError {
             format!("different dimensions: document {document} and query {query}"),
         )
         .hint("Embed documents and queries with the same model.")
+    }
+
+    pub(crate) fn score_overflows() -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+            "MaxSim score is out of range for type real",
+        )
+        .detail("A product of document and query overflows.")
+        .hint("Normalize the vectors.")
     }
 
     pub(crate) fn corrupt_array(needed: usize, found: usize) -> SqlError {
@@ -179,6 +196,18 @@ impl SqlError {
         .hint("The trigger's arguments are the names of the source and the target column, in the case in which they are stored.")
     }
 
+    pub(crate) fn generated_column(column: &CStr) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!(
+                "column \"{}\" is generated and cannot be used by the trigger",
+                column.to_string_lossy()
+            ),
+        )
+        .detail("PostgreSQL computes generated columns after BEFORE triggers have run.")
+        .hint("Name an ordinary column, and fill it in a BEFORE trigger whose name sorts earlier if it is made of others.")
+    }
+
     pub(crate) fn column_type(column: &CStr, wanted: &str, found: pg_sys::Oid) -> SqlError {
         SqlError::new(
             Code::ERRCODE_DATATYPE_MISMATCH,
@@ -197,4 +226,13 @@ fn type_name(type_oid: pg_sys::Oid) -> String {
     unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }
         .to_string_lossy()
         .into_owned()
+}
+
+/// A server-side path, for those who may see the setting.
+fn shown(path: &str) -> String {
+    // SAFETY: looks at the current role, on the main thread.
+    match unsafe { pg_sys::superuser() } {
+        true => format!(" \"{path}\""),
+        false => String::new(),
+    }
 }

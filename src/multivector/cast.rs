@@ -1,11 +1,11 @@
 //! Casts: a column's modifier applied, and `real[]` and `double precision[]` both ways.
 
 use infinity_client::MultiVector;
-use multivector::{ElementType, Shape, View};
+use multivector::{ElementType, Shape, TypeModifier, View};
 use pgrx::pg_extern;
 
 use super::datum::{Multivector, Stored};
-use super::typmod::TypeModifier;
+use super::typmod::modifier;
 use crate::error::SqlError;
 use crate::matrix::{DoubleArray, Matrix, RealArray};
 
@@ -14,7 +14,7 @@ use crate::matrix::{DoubleArray, Matrix, RealArray};
 /// # Errors
 /// 22000 where the dimension is another, 22003 where a number does not fit the element type.
 pub(super) fn fit(view: View<'_>, modifier: TypeModifier) -> Result<Stored, SqlError> {
-    modifier.check_dim(view.dim())?;
+    modifier.check(view.shape())?;
     if view.element_type() == modifier.element {
         return Ok(Stored::copy(view.bytes()));
     }
@@ -24,7 +24,7 @@ pub(super) fn fit(view: View<'_>, modifier: TypeModifier) -> Result<Stored, SqlE
 /// The length coercion that PostgreSQL applies on assignment, as it does for numeric.
 #[pg_extern(sql = false)]
 fn multivector_apply_typmod(value: Multivector, typmod: i32, _explicit: bool) -> Stored {
-    let fits = TypeModifier::unpack(typmod).and_then(|modifier| {
+    let fits = modifier(typmod).and_then(|modifier| {
         let view = value.view()?;
         Ok(match modifier {
             Some(modifier)
@@ -61,12 +61,13 @@ pub(crate) fn of_embedding(embedding: &MultiVector, typmod: i32) -> Result<Store
 }
 
 fn from_rows(values: &[f32], dim: usize, typmod: i32) -> Result<Stored, SqlError> {
-    let modifier = TypeModifier::unpack(typmod)?;
+    let modifier = modifier(typmod)?;
+    let shape = Shape::of(values.len(), dim)?;
     if let Some(modifier) = modifier {
-        modifier.check_dim(dim)?;
+        modifier.check(shape)?;
     }
     let element = modifier.map_or(ElementType::F32, |modifier| modifier.element);
-    Stored::encode(values, Shape::of(values.len(), dim)?, element)
+    Stored::encode(values, shape, element)
 }
 
 #[pg_extern(sql = false)]

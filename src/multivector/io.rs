@@ -6,7 +6,7 @@ use multivector::{ElementType, View, binary, text};
 use pgrx::{fcinfo, pg_extern, pg_sys};
 
 use super::datum::{Multivector, Stored};
-use super::typmod::TypeModifier;
+use super::typmod::modifier;
 use crate::error::SqlError;
 
 #[pg_extern(sql = false)]
@@ -15,11 +15,11 @@ fn multivector_in(input: &CStr, _type_oid: pg_sys::Oid, typmod: i32) -> Stored {
 }
 
 fn read(input: &CStr, typmod: i32) -> Result<Stored, SqlError> {
-    let modifier = TypeModifier::unpack(typmod)?;
+    let modifier = modifier(typmod)?;
     let rows = text::parse(&input.to_string_lossy())?;
     let (values, shape) = rows.rows()?;
     if let Some(modifier) = modifier {
-        modifier.check_dim(shape.dim())?;
+        modifier.check(shape)?;
     }
     Stored::encode(
         values,
@@ -55,7 +55,7 @@ fn multivector_recv(fcinfo: pg_sys::FunctionCallInfo) -> Stored {
 }
 
 fn receive(message: &[u8], typmod: i32) -> Result<Stored, SqlError> {
-    let modifier = TypeModifier::unpack(typmod)?;
+    let modifier = modifier(typmod)?;
     let bytes = binary::receive(message)?;
     let view = View::parse(&bytes).map_err(multivector::Error::Corrupt)?;
     match modifier {

@@ -8,7 +8,7 @@ use multivector::ElementType;
 use pgrx::{pg_extern, pg_sys};
 
 use super::datum::{Multivector, Stored};
-use super::typmod::TypeModifier;
+use super::typmod::modifier;
 use crate::detoast::Detoasted;
 use crate::error::SqlError;
 
@@ -51,14 +51,14 @@ struct Vectors(Detoasted);
 
 impl Vectors {
     fn to_stored(&self, component: Component, typmod: i32) -> Result<Stored, SqlError> {
-        let modifier = TypeModifier::unpack(typmod)?;
+        let modifier = modifier(typmod)?;
         let mut rows = multivector::Builder::new();
         for element in self.elements()? {
             rows.push(&component.read(element)?)?;
         }
         let (values, shape) = rows.rows()?;
         if let Some(modifier) = modifier {
-            modifier.check_dim(shape.dim())?;
+            modifier.check(shape)?;
         }
         let element = modifier.map_or(ElementType::F32, |modifier| modifier.element);
         Stored::encode(values, shape, element)
@@ -167,7 +167,11 @@ impl Component {
             Component::Single => row.iter().flat_map(|value| value.to_ne_bytes()).collect(),
             Component::Half => {
                 if let Some(value) = row.iter().find(|value| value.abs() >= 65_520.0) {
-                    return Err(SqlError::out_of_range("halfvec", f64::from(*value)));
+                    return Err(SqlError::out_of_range(
+                        "multivector",
+                        f64::from(*value),
+                        "halfvec",
+                    ));
                 }
                 maxsim::encode_f16(row, row.len())?
             }

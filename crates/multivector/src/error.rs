@@ -182,7 +182,7 @@ impl fmt::Display for Error {
                 expected,
             } => write!(
                 f,
-                "token vectors must have one dimension, not {expected} and, at token {}, {dim}",
+                "token {} has {dim} dimensions, those before it have {expected}",
                 token + 1
             ),
             Error::Incomplete { values, dim } => {

@@ -140,11 +140,11 @@ fn refusals_say_where() {
         ("[[]]", "token vectors must have at least 1 dimension"),
         (
             "[[1,2],[3]]",
-            "token vectors must have one dimension, not 2 and, at token 2, 1",
+            "token 2 has 1 dimensions, those before it have 2",
         ),
         (
             "[[1],[2,3]]",
-            "token vectors must have one dimension, not 1 and, at token 2, 2",
+            "token 2 has 2 dimensions, those before it have 1",
         ),
         (
             "[[1,NaN]]",

@@ -77,4 +77,24 @@ LATERAL (SELECT id, maxsim(embedding, query) AS score FROM stored WHERE embeddin
          ORDER BY embedding @# query, id LIMIT 1) s
 ORDER BY n;
 
+-- So are the values of a PL/pgSQL variable, whose expressions PostgreSQL keeps between evaluations.
+DO $$
+DECLARE
+    query real[];
+    score double precision;
+BEGIN
+    FOR i IN 1..3 LOOP
+        query := ARRAY[[i, 0]];
+        score := maxsim('{{1,0}}'::real[], query);
+        RAISE NOTICE '% %', score, '[[1,0]]'::multivector @# query;
+    END LOOP;
+END $$;
+CREATE FUNCTION score(document real[], query real[]) RETURNS double precision LANGUAGE plpgsql AS 'BEGIN RETURN maxsim(document, query); END';
+SELECT i, score('{{1,0}}', ARRAY[[i, 0]]::real[]) FROM generate_series(1, 3) i;
+DROP FUNCTION score;
+
+-- Finite vectors whose score is not.
+SELECT maxsim('{{3e38,3e38}}'::real[], '{{3e38,3e38}}'::real[]);
+\echo :LAST_ERROR_SQLSTATE
+
 DROP TABLE stored;

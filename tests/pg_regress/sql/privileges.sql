@@ -11,13 +11,24 @@ SELECT infinity_embed.allow('"regress Embedder"');
 \echo :LAST_ERROR_SQLSTATE
 RESET ROLE;
 
+SELECT infinity_embed.allow('nobody_at_all');
+\echo :LAST_ERROR_SQLSTATE
+SELECT infinity_embed.allow('-');
+\echo :LAST_ERROR_SQLSTATE
+SELECT infinity_embed.disallow(0);
 SELECT infinity_embed.allow('"regress Embedder"');
 SELECT f AS allowed FROM infinity_embed.outgoing_functions() f
 WHERE has_function_privilege('regress Embedder', f, 'EXECUTE');
 SET ROLE "regress Embedder";
 SELECT infinity_embed_text(NULL) IS NULL AS may_call;
+-- A path on the server is for those who may see the setting.
+RESET ROLE;
+SET infinity_embed.api_key_file = '/no/such/file';
+SET ROLE "regress Embedder";
+SELECT infinity_embed_text('a');
 RESET ROLE;
 
+RESET infinity_embed.api_key_file;
 SELECT infinity_embed.disallow('"regress Embedder"');
 SELECT count(*) AS still_allowed FROM infinity_embed.outgoing_functions() f
 WHERE has_function_privilege('regress Embedder', f, 'EXECUTE');

@@ -38,7 +38,7 @@ SET infinity_embed.url = 'http://192.0.2.1';
 \echo :LAST_ERROR_SQLSTATE
 SET infinity_embed.api_key = 'mine';
 SET infinity_embed.api_key_file = '/etc/passwd';
-SET infinity_embed.max_image_pixels = 1000000000;
+SET infinity_embed.max_image_pixels = 100000000;
 SET infinity_embed.max_response_size = '1GB';
 SHOW infinity_embed.api_key;
 SHOW infinity_embed.api_key_file;

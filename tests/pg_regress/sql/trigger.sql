@@ -64,5 +64,13 @@ UPDATE docs SET body = 'b' WHERE id = 3;
 -- A source that becomes NULL takes its embedding with it.
 UPDATE docs SET body = NULL WHERE id = 4 RETURNING id, embedding;
 
+-- Generated columns are computed after BEFORE triggers: refused, rather than NULL or overwritten in silence.
+CREATE TABLE generated (body text, whole text GENERATED ALWAYS AS (body || '!') STORED, embedding real[]);
+CREATE TRIGGER embed BEFORE INSERT ON generated
+    FOR EACH ROW EXECUTE FUNCTION infinity_embed_text_trigger('whole', 'embedding');
+INSERT INTO generated VALUES ('a');
+\echo :LAST_ERROR_SQLSTATE
+DROP TABLE generated;
+
 DROP TABLE docs;
 DROP FUNCTION try;
