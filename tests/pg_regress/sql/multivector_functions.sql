@@ -26,8 +26,6 @@ SELECT id % 2 AS odd, multivector_agg(ARRAY[id, 1]::real[] ORDER BY id) FROM gen
 SELECT multivector_agg(token) FROM (VALUES ('{1,2}'::real[]), ('{3}')) t(token);
 \echo :LAST_ERROR_SQLSTATE
 SELECT multivector_agg(token) FROM (VALUES ('{{1,2}}'::real[])) t(token);
-SELECT infinity_embed.multivector_agg_step(NULL, '{1}'::real[]);
-\echo :LAST_ERROR_SQLSTATE
 -- A window calls the final function many times on one state.
 SELECT id, multivector_tokens(multivector_agg(ARRAY[id]::real[]) OVER (ORDER BY id)) FROM generate_series(1, 3) id;
 
