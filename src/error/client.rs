@@ -72,6 +72,10 @@ fn of_an_image(problem: &ImageProblem) -> SqlError {
             Code::ERRCODE_INVALID_PARAMETER_VALUE,
             "Images are at least 3 x 3 pixels, and no side is more than 200 times the other.",
         ),
+        ImageProblem::TooSlow { .. } => (
+            Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            "Scale the images down, raise infinity_embed.timeout, or lower infinity_embed.embed_batch_size.",
+        ),
         ImageProblem::Truncated { .. } | ImageProblem::Corrupt { .. } => (
             Code::ERRCODE_INVALID_PARAMETER_VALUE,
             "Store the whole file. The image was not sent: broken images stop an Infinity server.",

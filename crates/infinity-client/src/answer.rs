@@ -117,7 +117,12 @@ impl Session {
             return Ok(dim);
         }
         let reply = match self
-            .embeddings(Modality::Text, Encoding::Float, &[PROBE_WORD])
+            .embeddings(
+                Modality::Text,
+                Encoding::Float,
+                &[PROBE_WORD],
+                self.config.timeout,
+            )
             .await
         {
             Err(Error::Rejected {

@@ -34,7 +34,7 @@ pub struct Config {
     pub encoding: Encoding,
     /// The dimension the caller expects; `None` takes the server's.
     pub dim: Option<usize>,
-    /// One deadline over one request and all its retries.
+    /// One deadline over one request, the preparation of its images and all its retries.
     pub timeout: Duration,
     /// Retries after the first attempt; 0 never retries.
     pub max_retries: u32,
@@ -52,7 +52,7 @@ pub struct Config {
 
 impl Config {
     /// The defaults of the settings: base64, any dimension, 60 s, 3 retries, batches of 10, 4 requests in flight,
-    /// rows as they come, images up to 100 megapixels, answers up to 256 MiB.
+    /// rows as they come, images up to 40 megapixels, answers up to 256 MiB.
     pub fn new(url: impl Into<String>, model: impl Into<String>) -> Self {
         Config {
             url: url.into(),
@@ -65,7 +65,7 @@ impl Config {
             batch_size: 10,
             max_concurrency: 4,
             normalize: false,
-            max_image_pixels: 100_000_000,
+            max_image_pixels: 40_000_000,
             max_response_bytes: 256 << 20,
         }
     }

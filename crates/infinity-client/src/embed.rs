@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout_at};
 
 use crate::Error;
 use crate::batch::{Item, by_count, cut_by_bytes, cut_in_half};
@@ -15,7 +16,7 @@ use crate::config::{Encoding, MAX_TEXT_CHARS, Modality, Outcome};
 use crate::error::ImageProblem;
 use crate::exchange::Session;
 use crate::image;
-use crate::network::on_worker;
+use crate::worker::on_worker;
 
 /// One input on its way to the server.
 #[derive(Clone, Debug)]
@@ -93,20 +94,29 @@ impl Session {
             .collect()
     }
 
-    /// Sends one batch, or as much of it as fits into a request.
+    /// Sends one batch, or as much of it as fits into a request. What making it ready takes is lost to the request: both
+    /// are under one deadline.
     async fn embed_batch(
         &self,
         modality: Modality,
         batch: Vec<Item<Input>>,
     ) -> Result<Done, Error> {
+        let timeout = self.config.timeout;
         let mut done = Done::default();
         let mut ready = Vec::with_capacity(batch.len());
+        let begun = Instant::now();
         for item in batch {
-            match self.make_ready(modality, item).await {
-                Ok(item) => ready.push(item),
-                Err((index, error)) => done.outcomes.push((index, Err(error))),
+            let index = item.index;
+            match timeout_at(begun + timeout, self.make_ready(modality, item)).await {
+                Ok(Ok(item)) => ready.push(item),
+                Ok(Err(error)) => done.outcomes.push((index, Err(error))),
+                Err(_) => {
+                    let problem = ImageProblem::TooSlow { limit: timeout };
+                    return Err(Error::Image { index, problem });
+                }
             }
         }
+        let left = timeout.saturating_sub(begun.elapsed());
         if ready.is_empty() {
             return Ok(done);
         }
@@ -118,7 +128,7 @@ impl Session {
         }
         let input: Vec<&str> = ready.iter().map(|item| item.input.as_sent()).collect();
         match self
-            .embeddings(modality, self.config.encoding, &input)
+            .embeddings(modality, self.config.encoding, &input, left)
             .await
         {
             Ok(reply) => done.outcomes.extend(self.outcomes(&reply, &ready).await?),
@@ -146,12 +156,12 @@ impl Session {
     }
 
     /// Checks an input and makes of it what is sent. Images are decoded on a thread of their own, so that this one
-    /// stays free to close connections.
+    /// stays free to close connections and to keep the deadline.
     async fn make_ready(
         &self,
         modality: Modality,
         item: Item<Input>,
-    ) -> Result<Item<Input>, (usize, Error)> {
+    ) -> Result<Item<Input>, Error> {
         let index = item.index;
         let bytes = match item.input {
             Input::Image(bytes) => bytes,
@@ -159,14 +169,11 @@ impl Session {
                 // As the server counts: code points, after white space is stripped.
                 let chars = text.trim().chars().count();
                 if chars > MAX_TEXT_CHARS {
-                    return Err((
+                    return Err(Error::TextTooLong {
                         index,
-                        Error::TextTooLong {
-                            index,
-                            chars,
-                            limit: MAX_TEXT_CHARS,
-                        },
-                    ));
+                        chars,
+                        limit: MAX_TEXT_CHARS,
+                    });
                 }
                 return Ok(Item {
                     index,
@@ -176,7 +183,7 @@ impl Session {
             input => return Ok(Item { index, input }),
         };
         let max_pixels = self.config.max_image_pixels;
-        let prepared = on_worker(move || image::data_uri(&bytes, max_pixels)).await;
+        let prepared = on_worker(move |stop| image::data_uri(&bytes, max_pixels, stop)).await;
         let problem = match prepared {
             Ok(Ok(data_uri)) => {
                 return Ok(Item {
@@ -190,6 +197,6 @@ impl Session {
                 reason: format!("the decoder failed: {panic}"),
             },
         };
-        Err((index, Error::Image { index, problem }))
+        Err(Error::Image { index, problem })
     }
 }

@@ -164,6 +164,8 @@ pub enum ImageProblem {
         format: &'static str,
         reason: String,
     },
+    /// The deadline came before it was decoded and encoded; nothing was sent. About the whole call, not this input alone.
+    TooSlow { limit: Duration },
 }
 
 impl Error {

@@ -42,15 +42,18 @@ struct Trouble {
 }
 
 impl Session {
-    /// Sends inputs to be embedded; the reply has status 2xx. A refusal of the inputs is [`Error::Rejected`] with index 0.
+    /// Sends inputs to be embedded, `within` what is left of the deadline; the reply has status 2xx. A refusal of the inputs
+    /// is [`Error::Rejected`] with index 0.
     pub(crate) async fn embeddings(
         &self,
         modality: Modality,
         encoding: Encoding,
         input: &[&str],
+        within: Duration,
     ) -> Result<Reply, Error> {
         let body = request::body(&self.config.model, modality, encoding, input);
-        self.exchange(&self.embeddings_call(body), modality).await
+        self.exchange(&self.embeddings_call(body), modality, within)
+            .await
     }
 
     /// Asks for the list of models.
@@ -58,13 +61,19 @@ impl Session {
         self.exchange(
             &self.get(self.endpoint.models.clone(), true),
             Modality::Text,
+            self.config.timeout,
         )
         .await
     }
 
     /// Sends a call until it is answered, and finds out why when it is not in time.
-    async fn exchange(&self, call: &Call, modality: Modality) -> Result<Reply, Error> {
-        match self.attempts(call, modality).await {
+    async fn exchange(
+        &self,
+        call: &Call,
+        modality: Modality,
+        within: Duration,
+    ) -> Result<Reply, Error> {
+        match self.attempts(call, modality, within).await {
             Err(Error::TimedOut { url, after, .. }) if self.is_wedged().await => {
                 Err(Error::Wedged { url, after })
             }
@@ -73,13 +82,18 @@ impl Session {
     }
 
     /// Attempts under one deadline, with waits between them; never sleeps past the deadline.
-    async fn attempts(&self, call: &Call, modality: Modality) -> Result<Reply, Error> {
+    async fn attempts(
+        &self,
+        call: &Call,
+        modality: Modality,
+        within: Duration,
+    ) -> Result<Reply, Error> {
         let begun = Instant::now();
         let (mut attempts, mut stale_seen, mut once_spent) = (0u32, false, false);
         loop {
             let attempted = Instant::now();
             let may_be_stale = !stale_seen && self.transport.may_reuse(&call.url);
-            let sent = timeout_at(begun + self.config.timeout, self.transport.send(call)).await;
+            let sent = timeout_at(begun + within, self.transport.send(call)).await;
             let lost_at_once = matches!(sent, Ok(Err(Failure::Lost(_))))
                 && attempted.elapsed() < STALE_SHOWS_WITHIN;
             if may_be_stale && lost_at_once {
@@ -103,7 +117,7 @@ impl Session {
                 return Err(trouble.error);
             }
             let wait = wait_before(attempts - 1, jitter(), trouble.retry_after);
-            if begun.elapsed().saturating_add(wait) >= self.config.timeout {
+            if begun.elapsed().saturating_add(wait) >= within {
                 return Err(trouble.error);
             }
             sleep(wait).await;

@@ -7,8 +7,6 @@
 //! What is sent is RGB on white, upright, never resized (a picture of three rows gets a fourth): JPEG of quality 95, or PNG when the source was lossless and
 //! small, where JPEG would blur letters and save nothing.
 
-use std::io::Cursor;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
@@ -20,9 +18,11 @@ use image::{
 
 use crate::config::{MAX_IMAGE_RATIO, MIN_IMAGE_SIDE};
 use crate::error::{ImageProblem, one_line};
+use crate::worker::Stop;
 
 mod complete;
 mod guess;
+mod stoppable;
 
 /// Rows that are taken for channels.
 const AMBIGUOUS_HEIGHT: u32 = 3;
@@ -40,17 +40,17 @@ const DECODER_OVERHEAD_BYTES: u64 = 64 << 20;
 /// Decodes, checks and re-encodes an image file.
 ///
 /// # Errors
-/// Why the image is not sent.
-pub(crate) fn data_uri(file: &[u8], max_pixels: u64) -> Result<String, ImageProblem> {
-    let (picture, lossless) = decode(file, max_pixels)?;
-    let (mime, bytes) = encode(&picture, lossless)?;
+/// Why the image is not sent. Also soon after `stop` is set: then the error says nothing, and nobody reads it.
+pub(crate) fn data_uri(file: &[u8], max_pixels: u64, stop: &Stop) -> Result<String, ImageProblem> {
+    let (picture, lossless) = decode(file, max_pixels, stop)?;
+    let (mime, bytes) = encode(&picture, lossless, stop)?;
     let mut uri = format!("data:image/{mime};base64,");
     STANDARD.encode_string(bytes, &mut uri);
     Ok(uri)
 }
 
 /// The picture, upright, RGB on white, and whether its file kept every pixel as it was.
-fn decode(file: &[u8], max_pixels: u64) -> Result<(RgbImage, bool), ImageProblem> {
+fn decode(file: &[u8], max_pixels: u64, stop: &Stop) -> Result<(RgbImage, bool), ImageProblem> {
     let unknown = || ImageProblem::NotRecognised {
         bytes: file.len(),
         looks_like: guess::what_it_is(file),
@@ -58,13 +58,14 @@ fn decode(file: &[u8], max_pixels: u64) -> Result<(RgbImage, bool), ImageProblem
     let format = image::guess_format(file).map_err(|_| unknown())?;
     let name = name_of(format).ok_or_else(unknown)?;
     let problem = |error| problem_of(error, name);
+    let check = || stop.check().map_err(|error| problem(error.into()));
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(
         max_pixels
             .saturating_mul(DECODED_BYTES_PER_PIXEL)
             .saturating_add(DECODER_OVERHEAD_BYTES),
     );
-    let mut reader = ImageReader::with_format(Cursor::new(file), format);
+    let mut reader = ImageReader::with_format(stoppable::Input::new(file, stop), format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(problem)?;
     let (width, height) = decoder.dimensions();
@@ -73,10 +74,14 @@ fn decode(file: &[u8], max_pixels: u64) -> Result<(RgbImage, bool), ImageProblem
         return Err(ImageProblem::Truncated { format: name });
     }
     let orientation = decoder.orientation().map_err(problem)?;
+    check()?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(problem)?;
+    check()?;
     picture.apply_orientation(orientation);
+    check()?;
+    let picture = on_white(picture, check)?;
     let lossless = !matches!(format, ImageFormat::Jpeg | ImageFormat::WebP);
-    Ok((with_a_fourth_row(on_white(picture)), lossless))
+    Ok((with_a_fourth_row(picture), lossless))
 }
 
 /// Holds the sides the header tells to the bounds, before anything is decoded.
@@ -98,20 +103,26 @@ fn check_sides(width: u32, height: u32, max_pixels: u64) -> Result<(), ImageProb
     Ok(())
 }
 
-/// Transparent parts become white, as on paper.
-fn on_white(picture: DynamicImage) -> RgbImage {
+/// Transparent parts become white, as on paper. `check` is asked before every row whether to go on.
+fn on_white(
+    picture: DynamicImage,
+    check: impl Fn() -> Result<(), ImageProblem>,
+) -> Result<RgbImage, ImageProblem> {
     if !picture.color().has_alpha() {
-        return picture.into_rgb8();
+        return Ok(picture.into_rgb8());
     }
     let rgba = picture.into_rgba8();
     let mut rgb = RgbImage::new(rgba.width(), rgba.height());
-    for (to, from) in rgb.pixels_mut().zip(rgba.pixels()) {
-        let [colour @ .., alpha] = from.0;
-        let alpha = u32::from(alpha);
-        to.0 = colour
-            .map(|value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8);
+    for (to, from) in rgb.rows_mut().zip(rgba.rows()) {
+        check()?;
+        for (to, from) in to.zip(from) {
+            let [colour @ .., alpha] = from.0;
+            let alpha = u32::from(alpha);
+            to.0 = colour
+                .map(|value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8);
+        }
     }
-    rgb
+    Ok(rgb)
 }
 
 /// The models' processors take three rows for three channels: they misread such a picture and, when it comes first in a
@@ -125,12 +136,16 @@ fn with_a_fourth_row(picture: RgbImage) -> RgbImage {
     })
 }
 
-fn encode(picture: &RgbImage, lossless: bool) -> Result<(&'static str, Vec<u8>), ImageProblem> {
+fn encode(
+    picture: &RgbImage,
+    lossless: bool,
+    stop: &Stop,
+) -> Result<(&'static str, Vec<u8>), ImageProblem> {
     let (width, height) = picture.dimensions();
     let small = u64::from(width) * u64::from(height) <= MAX_LOSSLESS_PIXELS;
-    let mut bytes = Vec::new();
+    let mut output = stoppable::Output::new(stop);
     let (mime, result) = if (lossless && small) || width.max(height) > MAX_JPEG_SIDE {
-        let encoder = PngEncoder::new(&mut bytes);
+        let encoder = PngEncoder::new(&mut output);
         (
             "png",
             encoder.write_image(picture, width, height, image::ExtendedColorType::Rgb8),
@@ -138,11 +153,11 @@ fn encode(picture: &RgbImage, lossless: bool) -> Result<(&'static str, Vec<u8>),
     } else {
         (
             "jpeg",
-            JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(picture),
+            JpegEncoder::new_with_quality(&mut output, JPEG_QUALITY).encode_image(picture),
         )
     };
     result.map_err(|error| problem_of(error, "re-encoded"))?;
-    Ok((mime, bytes))
+    Ok((mime, output.bytes))
 }
 
 /// The formats decoded here, by the names people know.

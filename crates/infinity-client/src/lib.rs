@@ -24,7 +24,7 @@
 //!
 //! Inside: `client` → `network` (thread and doorbell) → `embed` and `answer` (a whole call) → `exchange` (one request with its retries)
 //! → `transport` (the only HTTP). Beside them: `endpoint`, `request`, `response`, `decode`, `image`, `batch`, `retry`,
-//! `dimension`, `health`.
+//! `dimension`, `health`, `worker` (what blocks).
 
 mod answer;
 mod batch;
@@ -43,6 +43,7 @@ mod request;
 mod response;
 mod retry;
 mod transport;
+mod worker;
 
 pub use client::Client;
 pub use config::{

@@ -24,6 +24,7 @@ use tokio::task::AbortHandle;
 
 use crate::Error;
 use crate::transport::Transport;
+use crate::worker::panic_message;
 
 /// Threads beside the network thread, for what blocks: decoding images and looking up names.
 const MAX_BLOCKING_THREADS: usize = 2;
@@ -183,35 +184,17 @@ fn with_signals_blocked<T>(make: impl FnOnce() -> io::Result<T>) -> io::Result<T
     made
 }
 
-/// Runs what blocks on one of the network thread's workers. A panic there comes back as what it said.
-pub(crate) async fn on_worker<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| {
-        error
-            .try_into_panic()
-            .map_or_else(|_| "stopped".into(), |panic| panic_message(&*panic))
-    })
-}
-
-/// What a panic said.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    crate::error::one_line(text.unwrap_or("panic"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::on_worker;
 
     #[test]
     fn work_runs_on_the_one_thread_with_every_signal_blocked() {
         let network = Network::start().unwrap();
         let masks = async {
             let here = SigSet::thread_get_mask().unwrap();
-            let worker = on_worker(|| SigSet::thread_get_mask().unwrap())
+            let worker = on_worker(|_| SigSet::thread_get_mask().unwrap())
                 .await
                 .unwrap();
             let name = std::thread::current().name().map(str::to_owned);
@@ -246,17 +229,6 @@ mod tests {
             assert_eq!(network.run(async { 5 }, &mut BlockingWait), Ok(5));
         }
         assert!(network.is_alive());
-    }
-
-    #[test]
-    fn a_panic_in_a_decoder_is_an_error_and_the_next_image_is_decoded() {
-        let network = Network::start().unwrap();
-        let work = async {
-            let failed = on_worker(|| -> u8 { panic!("bad tables") }).await;
-            (failed, on_worker(|| 7).await)
-        };
-        let (failed, next) = network.run(work, &mut BlockingWait).unwrap();
-        assert_eq!((failed, next), (Err("bad tables".into()), Ok(7)));
     }
 
     #[test]

@@ -9,14 +9,16 @@ use super::{ConnectKind, Error, ImageProblem, MAX_MESSAGE_CHARS};
 use crate::config::{MAX_IMAGE_RATIO, MIN_IMAGE_SIDE};
 
 impl fmt::Display for Error {
+    /// One group of sentences after the other; each passes on what it has no sentence for.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_input(f)
+    }
+}
+
+impl Error {
+    /// About one input or its embedding.
+    fn fmt_input(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::InvalidUrl { url, reason } => {
-                write!(f, "invalid Infinity URL \"{url}\": {reason}")
-            }
-            Error::InvalidApiKey => {
-                f.write_str("the API key has characters that cannot be sent in a header")
-            }
             Error::TextTooLong {
                 index,
                 chars,
@@ -29,6 +31,35 @@ impl fmt::Display for Error {
                 )
             }
             Error::Image { index, problem } => write!(f, "image {}: {problem}", index + 1),
+            Error::Rejected {
+                index,
+                status,
+                message,
+            } => {
+                write!(
+                    f,
+                    "the Infinity server refused input {} with status {status}: {message}",
+                    index + 1
+                )
+            }
+            Error::NonFinite { index, token } => {
+                write!(
+                    f,
+                    "the embedding of input {} has a NaN or infinite value in row {}",
+                    index + 1,
+                    token + 1
+                )
+            }
+            Error::EmptyEmbedding { index } => {
+                write!(f, "the embedding of input {} has no rows", index + 1)
+            }
+            _ => self.fmt_model(f),
+        }
+    }
+
+    /// About the model.
+    fn fmt_model(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Error::UnknownModel { model, message } => {
                 write!(f, "the Infinity server has no model \"{model}\": {message}")
             }
@@ -40,17 +71,6 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "model \"{model}\" does not embed {modality} input: {message}"
-                )
-            }
-            Error::Rejected {
-                index,
-                status,
-                message,
-            } => {
-                write!(
-                    f,
-                    "the Infinity server refused input {} with status {status}: {message}",
-                    index + 1
                 )
             }
             Error::WrongModel { asked, served } => {
@@ -75,27 +95,19 @@ impl fmt::Display for Error {
                     "model \"{model}\" gives vectors of {served} dimensions, but {configured} are configured"
                 )
             }
-            Error::NonFinite { index, token } => {
-                write!(
-                    f,
-                    "the embedding of input {} has a NaN or infinite value in row {}",
-                    index + 1,
-                    token + 1
-                )
-            }
-            Error::EmptyEmbedding { index } => {
-                write!(f, "the embedding of input {} has no rows", index + 1)
-            }
-            Error::Internal { reason } => write!(f, "the network thread failed: {reason}"),
-            _ => self.fmt_exchange(f),
+            _ => self.fmt_connection(f),
         }
     }
-}
 
-impl Error {
-    /// The sentences about one exchange with the server, which all name its URL.
-    fn fmt_exchange(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// About the way to the server and the wait for it.
+    fn fmt_connection(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Error::InvalidUrl { url, reason } => {
+                write!(f, "invalid Infinity URL \"{url}\": {reason}")
+            }
+            Error::InvalidApiKey => {
+                f.write_str("the API key has characters that cannot be sent in a header")
+            }
             Error::Connect {
                 url,
                 kind,
@@ -131,6 +143,14 @@ impl Error {
                  and then no answer to a one-word request): restart Infinity",
                 Seconds(*after)
             ),
+            Error::Internal { reason } => write!(f, "the network thread failed: {reason}"),
+            _ => self.fmt_refusal(f),
+        }
+    }
+
+    /// About a request the server does not take.
+    fn fmt_refusal(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Error::Unauthorized {
                 url,
                 status,
@@ -168,6 +188,13 @@ impl Error {
                     "the Infinity server at \"{url}\" refused the request with status {status}: {message}"
                 )
             }
+            _ => self.fmt_answer(f),
+        }
+    }
+
+    /// About an answer that is of no use.
+    fn fmt_answer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Error::Overloaded {
                 url,
                 status,
@@ -214,7 +241,7 @@ impl Error {
                     "the answer of the Infinity server at \"{url}\" has more than the allowed {limit} bytes"
                 )
             }
-            _ => unreachable!("every other variant is written by Display itself"),
+            _ => unreachable!("every other variant has its sentence above"),
         }
     }
 }
@@ -273,6 +300,13 @@ impl fmt::Display for ImageProblem {
             ImageProblem::Truncated { format } => write!(f, "the {format} file is truncated"),
             ImageProblem::Corrupt { format, reason } => {
                 write!(f, "the {format} file is corrupt: {reason}")
+            }
+            ImageProblem::TooSlow { limit } => {
+                write!(
+                    f,
+                    "it was not decoded and encoded within {}",
+                    Seconds(*limit)
+                )
             }
         }
     }
@@ -382,6 +416,12 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "no answer from the Infinity server at \"http://h\" within 1.5 s"
+        );
+        let limit = Duration::from_secs(60);
+        let problem = ImageProblem::TooSlow { limit };
+        assert_eq!(
+            Error::Image { index: 2, problem }.to_string(),
+            "image 3: it was not decoded and encoded within 60 s"
         );
     }
 }

@@ -1,11 +1,21 @@
 //! Tests of what images are accepted, what they become, and what is said of the others.
 
+use std::io::{Cursor, Write};
+
 use image::{Rgb, Rgba, RgbaImage};
 use proptest::prelude::*;
 
 use super::*;
 
 const MAX_PIXELS: u64 = 1_000_000;
+
+fn data_uri(file: &[u8], max_pixels: u64) -> Result<String, ImageProblem> {
+    super::data_uri(file, max_pixels, &Stop::default())
+}
+
+fn decode(file: &[u8], max_pixels: u64) -> Result<(RgbImage, bool), ImageProblem> {
+    super::decode(file, max_pixels, &Stop::default())
+}
 
 fn picture(width: u32, height: u32) -> DynamicImage {
     RgbImage::from_fn(width, height, |x, y| {
@@ -64,6 +74,75 @@ fn small_lossless_sources_stay_lossless_and_the_others_become_jpeg() {
             (mime, seen.dimensions()),
             ("image/jpeg", (picture.width(), picture.height()))
         );
+    }
+}
+
+#[test]
+fn nothing_is_read_or_written_once_nobody_waits() {
+    let stop = Stop::default();
+    let whole = picture(60, 40);
+    let rgb = whole.to_rgb8();
+    let bytes = vec![7; 10_000];
+    let mut input = stoppable::Input::new(&bytes, &stop);
+    let mut output = stoppable::Output::new(&stop);
+    std::io::copy(&mut input, &mut output).unwrap();
+    assert_eq!(output.bytes, bytes);
+    stop.set();
+    assert!(std::io::copy(&mut input, &mut output).is_err() && output.write(&[1]).is_err());
+    for format in FORMATS {
+        let result = super::decode(&file(&whole, format), MAX_PIXELS, &stop);
+        assert!(result.is_err(), "{format:?}");
+    }
+    assert!(encode(&rgb, true, &stop).is_err() && encode(&rgb, false, &stop).is_err());
+}
+
+#[test]
+fn a_decoder_at_work_stops_soon_in_the_midst_of_the_file() {
+    let stop = Stop::default();
+    let white = file(
+        &RgbImage::from_pixel(6000, 6000, Rgb([255; 3])).into(),
+        ImageFormat::Png,
+    );
+    let mut reads = 0;
+    // The decoder reads as the network's worker does; the fifth piece is asked for when nobody waits any more.
+    let input = Counted(stoppable::Input::new(&white, &stop), || {
+        reads += 1;
+        if reads == 5 {
+            stop.set();
+        }
+    });
+    let decoder = image::codecs::png::PngDecoder::new(input).unwrap();
+    assert!(DynamicImage::from_decoder(decoder).is_err());
+    assert!(
+        reads <= 6 && white.len() > 20 * 4096,
+        "{reads} reads of {}",
+        white.len()
+    );
+}
+
+/// Calls back before every piece it hands out.
+struct Counted<R, F>(R, F);
+
+impl<R: std::io::Read, F: FnMut()> std::io::Read for Counted<R, F> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(to)
+    }
+}
+
+impl<R: std::io::BufRead, F: FnMut()> std::io::BufRead for Counted<R, F> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        (self.1)();
+        self.0.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.0.consume(bytes);
+    }
+}
+
+impl<R: std::io::Seek, F> std::io::Seek for Counted<R, F> {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        self.0.seek(to)
     }
 }
 

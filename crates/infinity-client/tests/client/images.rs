@@ -148,7 +148,7 @@ fn a_picture_of_too_many_pixels_is_refused_by_its_header() {
     let problem = ImageProblem::TooManyPixels {
         width: 20_000,
         height: 10_000,
-        limit: 100_000_000,
+        limit: 40_000_000,
     };
     assert_eq!(outcomes[0], Err(Error::Image { index: 0, problem }));
     assert!(begun.elapsed() < std::time::Duration::from_secs(1) && server.requests().is_empty());
