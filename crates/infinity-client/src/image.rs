@@ -75,11 +75,13 @@ fn decode(file: &[u8], max_pixels: u64, stop: &Stop) -> Result<(RgbImage, bool),
     }
     let orientation = decoder.orientation().map_err(problem)?;
     check()?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(problem)?;
+    let picture = DynamicImage::from_decoder(decoder).map_err(problem)?;
+    check()?;
+    // Turned last: three bytes a pixel are moved then, not up to sixteen.
+    let mut picture = DynamicImage::from(on_white(picture, check)?);
     check()?;
     picture.apply_orientation(orientation);
-    check()?;
-    let picture = on_white(picture, check)?;
+    let picture = picture.into_rgb8();
     let lossless = !matches!(format, ImageFormat::Jpeg | ImageFormat::WebP);
     Ok((with_a_fourth_row(picture), lossless))
 }

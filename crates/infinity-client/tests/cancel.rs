@@ -125,8 +125,9 @@ fn two_hundred_and_fifty_cancelled_calls_close_their_sockets_at_once_and_leave_n
     until("every connection is closed", || {
         server.open_connections() == 0
     });
-    until("descriptors are as before", || {
-        descriptors() == descriptors_before
+    // The client may have closed its first three sockets only after the count; a leak would be hundreds.
+    until("descriptors are no more than before", || {
+        descriptors() <= descriptors_before
     });
     assert_eq!(threads(), threads_before);
 
