@@ -1,7 +1,7 @@
 # What every script of this folder shares: where things are, which PostgreSQL, which user runs servers.
 # Sourced, never run. All that the scripts make lies under target/ (`$state`), with one exception: PostgreSQL refuses to
 # run as root, so root's servers run as an ordinary user; when that user cannot enter the clone (a home folder of mode
-# 0700), PostgreSQL and its clusters go to a folder under /var/tmp, which target/place names.
+# 0700), PostgreSQL and its clusters go to a folder under /var/tmp.
 # shellcheck shell=bash
 
 set -euo pipefail
@@ -46,21 +46,19 @@ as_server() {
     fi
 }
 
-# Prints the folder for PostgreSQL and its clusters.
+# Prints the folder for PostgreSQL and its clusters. The one under /var/tmp follows from the clone's path, so that it is
+# found again when target/ has been removed; anybody may make folders there, so it must be ours.
 find_place() {
     mkdir -p "$state"
     if as_server test -x "$state"; then
         echo "$state"
         return
     fi
-    local recorded=
-    [ ! -f "$state/place" ] || recorded=$(cat "$state/place")
-    if [ -z "$recorded" ] || [ ! -d "$recorded" ]; then
-        recorded=$(mktemp -d /var/tmp/infinity_embed.XXXXXX)
-        chmod 755 "$recorded"
-        echo "$recorded" >"$state/place"
-    fi
-    echo "$recorded"
+    local folder
+    folder=/var/tmp/infinity_embed.$(cksum <<<"$root" | cut -d ' ' -f 1)
+    mkdir "$folder" 2>/dev/null || [ -d "$folder" ] || die "cannot make $folder"
+    [ -O "$folder" ] && [ ! -L "$folder" ] || die "$folder is not a folder of this user"
+    echo "$folder"
 }
 
 place=$(find_place)
