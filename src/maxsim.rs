@@ -200,6 +200,9 @@ fn explain(document: &Vectors, query: &Vectors) -> Result<Matches, SqlError> {
     for (token, row) in query_values.chunks_exact(dim).enumerate() {
         check_for_interrupts!();
         let found = Query::new(row, dim)?.matches(&values)?;
+        if found.iter().any(|found| !found.similarity.is_finite()) {
+            return Err(SqlError::score_overflows());
+        }
         matches.extend(found.into_iter().map(|found| {
             (
                 token as i32 + 1,

@@ -75,7 +75,9 @@ unsafe fn document_pages(
         }
         let entry = (*root.simple_rte_array.add(index)).as_ref()?;
         let relation = (*root.simple_rel_array.add(index)).as_ref()?;
-        if entry.rtekind != pg_sys::RTEKind::RTE_RELATION || variable.varattno <= 0 {
+        // The parent of partitions or heirs has no TOAST relation that would stand for theirs.
+        let is_parent = entry.inh;
+        if entry.rtekind != pg_sys::RTEKind::RTE_RELATION || is_parent || variable.varattno <= 0 {
             return None;
         }
         let width = pg_sys::get_attavgwidth(entry.relid, variable.varattno).max(0);

@@ -9,7 +9,7 @@ use pgrx::{pg_extern, pg_sys};
 use crate::detoast::Detoasted;
 use crate::error::SqlError;
 
-/// What PostgreSQL's integer says; `None` where it passes -1: no demands.
+/// What PostgreSQL's integer says; `None` where it is negative: no demands.
 ///
 /// # Errors
 /// 22023 where the integer is none that was ever given out.
