@@ -4,6 +4,7 @@
 //! the entry points raise it, so that Rust values are dropped on the way.
 
 mod client;
+mod queue;
 mod values;
 
 use pgrx::pg_sys::panic::ErrorReport;
@@ -48,6 +49,12 @@ impl SqlError {
             None => place,
         });
         self
+    }
+
+    /// Message and detail in one line, for a column that a person reads.
+    pub(crate) fn summary(&self) -> String {
+        let parts = [Some(self.message.as_str()), self.detail.as_deref()];
+        to_database(&parts.into_iter().flatten().collect::<Vec<_>>().join(": "))
     }
 
     /// Message, detail and hint in one line, for a column that a person reads.

@@ -13,6 +13,7 @@ mod health;
 mod interrupt;
 mod matrix;
 mod maxsim;
+mod queue;
 mod settings;
 mod trigger;
 
@@ -35,10 +36,21 @@ extension_sql_file!(
     name = "trigger",
     requires = ["embed"]
 );
+extension_sql_file!("../sql/60-queue.sql", name = "queue", requires = ["embed"]);
+extension_sql_file!(
+    "../sql/62-queue-targets.sql",
+    name = "queue_targets",
+    requires = ["queue"]
+);
+extension_sql_file!(
+    "../sql/64-queue-process.sql",
+    name = "queue_process",
+    requires = ["queue_targets"]
+);
 extension_sql_file!(
     "../sql/90-privileges.sql",
     name = "privileges",
-    requires = ["embed", "trigger"],
+    requires = ["embed", "trigger", "queue_process"],
     finalize
 );
 
