@@ -11,3 +11,5 @@ esac
 cd "$root"
 cargo pgrx install "${profile[@]}" --package infinity_embed --no-default-features --features "pg$PG_MAJOR" \
     --pg-config "$(private_pg_config "$postgres_home")"
+# The second extension has no library of its own.
+install -m 644 pgvector/infinity_embed_pgvector* "$("$(private_pg_config "$postgres_home")" --sharedir)/extension/"

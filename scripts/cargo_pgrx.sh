@@ -6,8 +6,9 @@ wanted=$(grep -A 1 '^name = "pgrx"$' "$root/Cargo.lock" | sed -n 's/^version = "
 have=$("$state/tools/bin/cargo-pgrx" pgrx --version 2>/dev/null | cut -d ' ' -f 2) || have=
 if [ "$have" != "$wanted" ]; then
     echo "building cargo-pgrx $wanted (some minutes, once)"
+    # Unoptimised: it is compiled in half the time, and what it does itself takes no time.
     # Not in /tmp, which is small on some machines; and removed afterwards.
-    CARGO_TARGET_DIR=$state/tools/build cargo install --locked --quiet cargo-pgrx --version "$wanted" \
+    CARGO_TARGET_DIR=$state/tools/build cargo install --locked --debug --quiet cargo-pgrx --version "$wanted" \
         --root "$state/tools" --force
     rm -rf "$state/tools/build"
 fi

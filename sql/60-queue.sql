@@ -25,6 +25,7 @@ CREATE TABLE infinity_embed.targets (
     paused_until timestamptz,
     UNIQUE (relation, target)
 );
+COMMENT ON SEQUENCE infinity_embed.targets_id_seq IS 'numbers the targets';
 COMMENT ON TABLE infinity_embed.targets IS 'columns that are kept embedded; written by auto_embed()';
 COMMENT ON COLUMN infinity_embed.targets.source IS 'SQL expression over the row; a plain column is a quoted name';
 COMMENT ON COLUMN infinity_embed.targets.source_columns IS 'columns whose change makes a job';
@@ -103,6 +104,12 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.difference(regclass, name[]) IS
     'SQL that compares the sources of the rows o and n';
 
+-- Starts the worker when the transaction commits, unless there is one that will see its changes.
+CREATE FUNCTION infinity_embed.wake() RETURNS void
+    AS 'MODULE_PATHNAME', 'queue_wake_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 100;
+COMMENT ON FUNCTION infinity_embed.wake() IS 'asks for a worker at the end of the transaction';
+
 -- DML that names a partition fires the partition's statement triggers, DML that names the parent the
 -- parent's: both have them, and both queue for the parent.
 CREATE FUNCTION infinity_embed.enqueue() RETURNS trigger
@@ -118,6 +125,7 @@ DECLARE
     note constant text := 'INSERT INTO infinity_embed.changes (target_id, key) SELECT %s, %s';
     new_key text;
     old_key text;
+    noted bigint := 0;
 BEGIN
     FOR target IN
         SELECT t.* FROM infinity_embed.targets AS t
@@ -128,12 +136,14 @@ BEGIN
         CASE TG_OP
         WHEN 'INSERT' THEN
             EXECUTE format(note || ' FROM new_rows AS n', target.id, new_key);
+            GET DIAGNOSTICS noted = ROW_COUNT;
         WHEN 'UPDATE' THEN
             EXECUTE format(note || ' FROM (SELECT *, %s AS infinity_embed_key FROM new_rows AS n) AS n
                  LEFT JOIN (SELECT *, %s AS infinity_embed_key FROM old_rows AS o) AS o USING (infinity_embed_key)
                  WHERE o.infinity_embed_key IS NULL OR %s',
                 target.id, 'n.infinity_embed_key', new_key, old_key,
                 infinity_embed.difference(TG_RELID, target.source_columns));
+            GET DIAGNOSTICS noted = ROW_COUNT;
             -- Of rows whose key has changed.
             EXECUTE format(
                 'DELETE FROM infinity_embed.jobs WHERE target_id = %s AND key IN (
@@ -148,6 +158,9 @@ BEGIN
             DELETE FROM infinity_embed.jobs WHERE target_id = target.id AND target.relation = TG_RELID;
             DELETE FROM infinity_embed.changes WHERE target_id = target.id AND target.relation = TG_RELID;
         END CASE;
+        IF noted > 0 THEN
+            PERFORM infinity_embed.wake();
+        END IF;
     END LOOP;
     RETURN NULL;
 END

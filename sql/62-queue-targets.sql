@@ -169,6 +169,7 @@ BEGIN
         'INSERT INTO infinity_embed.changes (target_id, key) SELECT %s, %s FROM %s AS n WHERE %s',
         target_id, infinity_embed.key_expression(key_columns, 'n'), relation, condition);
     GET DIAGNOSTICS queued = ROW_COUNT;
+    PERFORM infinity_embed.wake();
     RETURN format('%s.%I is kept embedded from %s with model "%s"; %s rows queued', relation, target, source, model, queued);
 END
 $function$;
@@ -242,6 +243,6 @@ AS $function$
         FROM infinity_embed.targets AS t
         WHERE t.id = j.target_id AND t.relation = requeue_dead.relation AND j.dead
         RETURNING 1)
-    SELECT count(*) FROM again
+    SELECT count(*) FROM again, infinity_embed.wake()
 $function$;
 COMMENT ON FUNCTION infinity_embed.requeue_dead(regclass) IS 'implementation of retry_dead()';

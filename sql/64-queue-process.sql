@@ -189,7 +189,8 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.statements(infinity_embed.targets) IS
     'the SQL that reads a target''s sources and writes its embeddings';
 
--- Jobs that another transaction has locked are its own by now: it changes the row.
+-- Jobs that another transaction has locked are its own by now: it changes the row. What was released,
+-- mostly because a writer holds the row's lock, waits the longer the longer it has waited.
 CREATE FUNCTION infinity_embed.settle_jobs(target_id integer, claim bigint, embedded bigint, seconds double precision,
         done text[], released text[], failed text[], errors text[], max_attempts integer) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
@@ -206,7 +207,7 @@ BEGIN
         SELECT j.ctid FROM infinity_embed.jobs AS j
         WHERE j.target_id = target_id AND j.key = ANY (done) AND j.claim = claim FOR UPDATE SKIP LOCKED));
     UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
-        not_before = moment + interval '100 milliseconds'
+        not_before = moment + least(greatest((moment - j.enqueued_at) / 4, interval '100 milliseconds'), interval '30 seconds')
     WHERE cardinality(released) > 0 AND j.ctid = ANY (ARRAY(
         SELECT j.ctid FROM infinity_embed.jobs AS j
         WHERE j.target_id = target_id AND j.key = ANY (released) AND j.claim = claim FOR UPDATE SKIP LOCKED));

@@ -20,6 +20,7 @@ REVOKE ALL ON FUNCTION
     infinity_embed.make_triggers(regclass),
     infinity_embed.remove_target(regclass, name),
     infinity_embed.requeue_dead(regclass),
+    infinity_embed.wake(),
     infinity_embed.tidy_queue(),
     infinity_embed.make_jobs(),
     infinity_embed.claim_jobs(integer, integer, interval, boolean),

@@ -29,7 +29,7 @@ fn infinity_embed_text(input: Option<&[u8]>, model: Option<&[u8]>) -> Option<Rea
     let embedding = input.map(|input| text(input, model)).transpose();
     embedding
         .unwrap_or_else(|error| error.raise())
-        .map(RealArray)
+        .map(RealArray::embedding)
 }
 
 #[pg_extern(sql = false)]
@@ -37,7 +37,7 @@ fn infinity_embed_image(image: Option<&[u8]>, model: Option<&[u8]>) -> Option<Re
     let embedding = image.map(|bytes| self::image(bytes, model)).transpose();
     embedding
         .unwrap_or_else(|error| error.raise())
-        .map(RealArray)
+        .map(RealArray::embedding)
 }
 
 #[pg_extern(sql = false)]
@@ -175,6 +175,6 @@ where
             self.fill().unwrap_or_else(|error| error.raise());
         }
         let embedding = self.ready.pop_front()?;
-        Some(embedding.map(|embedding| RealArray(Rc::new(embedding))))
+        Some(embedding.map(|embedding| RealArray::embedding(Rc::new(embedding))))
     }
 }

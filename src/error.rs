@@ -4,6 +4,7 @@
 //! the entry points raise it, so that Rust values are dropped on the way.
 
 mod client;
+mod multivector;
 mod queue;
 mod values;
 
@@ -79,4 +80,12 @@ impl SqlError {
         report.report(PgLogLevel::ERROR);
         unreachable!("an ERROR does not return")
     }
+}
+
+/// A DETAIL is a sentence.
+fn capital(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map_or(String::new(), |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
 }

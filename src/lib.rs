@@ -6,6 +6,7 @@
 //! symbols (`#[pg_extern(sql = false)]`), and a symbol that was ever released stays.
 
 mod cache;
+mod detoast;
 mod embed;
 mod encoding;
 mod error;
@@ -13,8 +14,10 @@ mod health;
 mod interrupt;
 mod matrix;
 mod maxsim;
+mod multivector;
 mod queue;
 mod settings;
+mod sql_type;
 mod trigger;
 
 #[cfg(any(test, feature = "pg_test"))]
@@ -35,6 +38,16 @@ extension_sql_file!(
     "../sql/30-trigger.sql",
     name = "trigger",
     requires = ["embed"]
+);
+extension_sql_file!(
+    "../sql/40-multivector.sql",
+    name = "multivector",
+    requires = ["schema"]
+);
+extension_sql_file!(
+    "../sql/50-maxsim-multivector.sql",
+    name = "maxsim_multivector",
+    requires = ["multivector", "maxsim"]
 );
 extension_sql_file!("../sql/60-queue.sql", name = "queue", requires = ["embed"]);
 extension_sql_file!(

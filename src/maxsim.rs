@@ -1,92 +1,203 @@
-//! `maxsim(document, query)` and the operator `@#` on arrays.
+//! `maxsim`, `@#`, `maxsim_normalized` and `maxsim_explain`, on arrays and on multivectors.
 //!
-//! The query of a ranking is the same for every row, so its packed form is kept in the call site's
-//! `fn_extra`. It is recognised by its values, never by its address: PostgreSQL reuses addresses.
+//! Documents are read where they lie after one detoast. The query of a ranking is the same for every
+//! row, so `prepared` keeps its packed form at the call site.
+
+mod cost;
+mod prepared;
 
 use maxsim::Query;
-use pgrx::{PgMemoryContexts, pg_extern, pg_sys};
+use multivector::Payload;
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern, pg_sys};
 
 use crate::error::SqlError;
 use crate::matrix::Matrix;
+use crate::multivector::Multivector;
+use prepared::{Prepared, with_prepared};
 
-/// The query that a call site scored with last.
-struct PreparedQuery {
-    values: Vec<f32>,
-    dim: usize,
-    packed: Query,
+/// An argument that holds token vectors.
+enum Vectors {
+    Array(Matrix),
+    Multivector(Multivector),
 }
 
-/// `Σ_i max_j ⟨query_i, document_j⟩`.
-#[pg_extern(sql = false)]
-fn maxsim(document: Matrix, query: Matrix, fcinfo: pg_sys::FunctionCallInfo) -> f64 {
-    score(&document, &query, fcinfo).unwrap_or_else(|error| error.raise())
+/// What is made of a score.
+#[derive(Clone, Copy)]
+enum Form {
+    Score,
+    /// `@#`: ascending order is best first.
+    Negative,
+    /// Divided by the number of query tokens.
+    Normalized,
 }
 
-/// The negative score, so that ascending order is best first.
-#[pg_extern(sql = false)]
-fn maxsim_negative(document: Matrix, query: Matrix, fcinfo: pg_sys::FunctionCallInfo) -> f64 {
-    -score(&document, &query, fcinfo).unwrap_or_else(|error| error.raise())
+/// Defines the symbols of one pair of argument types; SQL declares them in sql/20-maxsim.sql and
+/// sql/50-maxsim-multivector.sql.
+macro_rules! score_functions {
+    ($document:ident, $query:ident, $score:ident, $negative:ident, $normalized:ident, $explain:ident) => {
+        #[pg_extern(sql = false)]
+        fn $score(document: $document, query: $query, fcinfo: pg_sys::FunctionCallInfo) -> f64 {
+            score(document.into(), query.into(), fcinfo, Form::Score)
+        }
+
+        #[pg_extern(sql = false)]
+        fn $negative(document: $document, query: $query, fcinfo: pg_sys::FunctionCallInfo) -> f64 {
+            score(document.into(), query.into(), fcinfo, Form::Negative)
+        }
+
+        #[pg_extern(sql = false)]
+        fn $normalized(
+            document: $document,
+            query: $query,
+            fcinfo: pg_sys::FunctionCallInfo,
+        ) -> f64 {
+            score(document.into(), query.into(), fcinfo, Form::Normalized)
+        }
+
+        #[pg_extern(sql = false)]
+        #[allow(clippy::type_complexity)] // pgrx reads the type as it is written here
+        fn $explain(
+            document: $document,
+            query: $query,
+        ) -> TableIterator<
+            'static,
+            (
+                name!(query_token, i32),
+                name!(document_token, i32),
+                name!(similarity, f32),
+            ),
+        > {
+            explain(&document.into(), &query.into()).unwrap_or_else(|error| error.raise())
+        }
+    };
 }
 
-fn score(
-    document: &Matrix,
-    query: &Matrix,
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> Result<f64, SqlError> {
-    let (query, query_dim) = query.values("query")?;
-    let (document, dim) = document.values("document")?;
+score_functions!(
+    Matrix,
+    Matrix,
+    maxsim,
+    maxsim_negative,
+    maxsim_normalized,
+    maxsim_explain
+);
+score_functions!(
+    Multivector,
+    Multivector,
+    maxsim_multivector,
+    maxsim_multivector_negative,
+    maxsim_multivector_normalized,
+    maxsim_multivector_explain
+);
+score_functions!(
+    Multivector,
+    Matrix,
+    maxsim_multivector_array,
+    maxsim_multivector_array_negative,
+    maxsim_multivector_array_normalized,
+    maxsim_multivector_array_explain
+);
+
+impl From<Matrix> for Vectors {
+    fn from(array: Matrix) -> Vectors {
+        Vectors::Array(array)
+    }
+}
+
+impl From<Multivector> for Vectors {
+    fn from(value: Multivector) -> Vectors {
+        Vectors::Multivector(value)
+    }
+}
+
+impl Vectors {
+    /// The bytes that tell this value from every other of its type.
+    fn identity(&self) -> &[u8] {
+        match self {
+            Vectors::Array(array) => array.detoasted().bytes(),
+            Vectors::Multivector(value) => value.detoasted().bytes(),
+        }
+    }
+
+    /// Row-major values, all finite, and the dimension.
+    fn values(&self, role: &'static str) -> Result<(std::borrow::Cow<'_, [f32]>, usize), SqlError> {
+        match self {
+            Vectors::Array(array) => {
+                let (values, dim) = array.rows(role)?;
+                check_finite(role, &values, dim)?;
+                Ok((values, dim))
+            }
+            Vectors::Multivector(value) => {
+                let view = value.view()?;
+                Ok((view.values()?, view.dim()))
+            }
+        }
+    }
+}
+
+fn check_finite(role: &'static str, values: &[f32], dim: usize) -> Result<(), SqlError> {
+    if maxsim::all_finite(values) {
+        return Ok(());
+    }
+    Err(SqlError::not_finite(role, values, dim))
+}
+
+fn score(document: Vectors, query: Vectors, fcinfo: pg_sys::FunctionCallInfo, form: Form) -> f64 {
+    let score = with_prepared(&query, fcinfo, |prepared| {
+        let score = score_document(&document, prepared)?;
+        Ok(match form {
+            Form::Score => score,
+            Form::Negative => -score,
+            Form::Normalized => score / prepared.tokens() as f64,
+        })
+    });
+    score.unwrap_or_else(|error| error.raise())
+}
+
+fn score_document(document: &Vectors, query: &Prepared) -> Result<f64, SqlError> {
+    match document {
+        Vectors::Array(array) => {
+            let (values, dim) = array.rows("document")?;
+            query.check_dim(dim)?;
+            check_finite("document", &values, dim)?;
+            query.sum(|chunk| chunk.score_f32(&values))
+        }
+        Vectors::Multivector(value) => {
+            let view = value.view()?;
+            query.check_dim(view.dim())?;
+            let score = match view.payload() {
+                Payload::F32(values) => query.sum(|chunk| chunk.score_f32(&values)),
+                Payload::F16(bytes) => query.sum(|chunk| chunk.score_f16(bytes)),
+                Payload::Int8(bytes) => query.sum(|chunk| chunk.score_int8(bytes)),
+                Payload::Bit(bytes) => query.sum(|chunk| chunk.score_bit(bytes)),
+            }?;
+            // Stored values are finite unless the page was damaged: a scan over them to make sure
+            // would cost more than the score, so it is made only where the score looks wrong.
+            if !score.is_finite() {
+                view.check_values().map_err(multivector::Error::Corrupt)?;
+            }
+            Ok(score)
+        }
+    }
+}
+
+type Matches = TableIterator<'static, (i32, i32, f32)>;
+
+/// Which document token each query token matched, both counted from 1.
+fn explain(document: &Vectors, query: &Vectors) -> Result<Matches, SqlError> {
+    let (query_values, query_dim) = query.values("query")?;
+    let (values, dim) = document.values("document")?;
     if dim != query_dim {
         return Err(SqlError::dimensions_differ(dim, query_dim));
     }
-    if !maxsim::all_finite(&document) {
-        return Err(SqlError::not_finite("document", &document, dim));
-    }
-    // SAFETY: PostgreSQL passes a valid fcinfo; its flinfo is null only in direct calls from C.
-    let score = match unsafe { (*fcinfo).flinfo.as_mut() } {
-        Some(function) => prepared(function, &query, dim)?.score_f32(&document),
-        None => prepare(&query, dim)?.packed.score_f32(&document),
-    };
-    Ok(score?)
-}
-
-/// The packed form of `query`: the call site's own where the values are the same, else made anew.
-fn prepared<'site>(
-    function: &'site mut pg_sys::FmgrInfo,
-    query: &[f32],
-    dim: usize,
-) -> Result<&'site Query, SqlError> {
-    let kept = function.fn_extra.cast::<PreparedQuery>();
-    // SAFETY: `fn_extra` is ours alone: null, or the PreparedQuery that the lines below put there,
-    // which lives as long as fn_mcxt, and so as the call site.
-    if let Some(kept) = unsafe { kept.as_mut() } {
-        if kept.dim != dim || !same_bytes(&kept.values, query) {
-            *kept = prepare(query, dim)?;
-        }
-        return Ok(&kept.packed);
-    }
-    let made = prepare(query, dim)?;
-    let made = PgMemoryContexts::For(function.fn_mcxt).leak_and_drop_on_delete(made);
-    function.fn_extra = made.cast();
-    // SAFETY: leaked into fn_mcxt just now.
-    Ok(unsafe { &(*made).packed })
-}
-
-fn prepare(values: &[f32], dim: usize) -> Result<PreparedQuery, SqlError> {
-    if !maxsim::all_finite(values) {
-        return Err(SqlError::not_finite("query", values, dim));
-    }
-    Ok(PreparedQuery {
-        values: values.to_vec(),
-        dim,
-        packed: Query::new(values, dim)?,
-    })
-}
-
-/// One memcmp, where comparing floats one by one would cost a good part of a small score.
-fn same_bytes(left: &[f32], right: &[f32]) -> bool {
-    fn bytes(values: &[f32]) -> &[u8] {
-        // SAFETY: floats have no padding, and any byte may be read as u8.
-        unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
-    }
-    bytes(left) == bytes(right)
+    let matches = Query::new(&query_values, dim)?.matches(&values)?;
+    Ok(TableIterator::new(matches.into_iter().enumerate().map(
+        |(query_token, found)| {
+            (
+                query_token as i32 + 1,
+                found.document_token as i32 + 1,
+                found.similarity,
+            )
+        },
+    )))
 }

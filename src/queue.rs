@@ -8,6 +8,8 @@ mod process;
 mod role;
 mod statement;
 mod subtransaction;
+mod wake;
+mod worker;
 
 use std::rc::Rc;
 
@@ -111,7 +113,7 @@ fn queue_vectors(bytes: &[u8], dim: i32) -> RealArray {
         .iter()
         .map(|&component| f32::from_ne_bytes(component))
         .collect();
-    RealArray(Rc::new(MultiVector {
+    RealArray::embedding(Rc::new(MultiVector {
         values,
         tokens: bytes.len() / row_bytes,
         dim: dim as usize,

@@ -21,6 +21,7 @@ enum WireEncoding {
     Float,
 }
 
+const URL_NAME: &CStr = c"infinity_embed.url";
 const DEFAULT_URL: &CStr = c"http://localhost:7997";
 const DEFAULT_MODEL: &CStr = c"michaelfeil/colqwen2-v0.1";
 /// Read once, when the library is loaded: the environment of the server (postmaster).
@@ -52,6 +53,7 @@ static EMBED_BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(10);
 static CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(4);
 static NORMALIZE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(5);
+static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static CACHE_SIZE_KB: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024);
 static IMAGE_PIXELS: GucSetting<i32> = GucSetting::<i32>::new(40_000_000);
 static RESPONSE_SIZE_KB: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
@@ -79,14 +81,7 @@ pub(crate) fn define() {
 }
 
 fn define_connection() {
-    GucRegistry::define_string_guc(
-        c"infinity_embed.url",
-        c"Base URL of the Infinity server.",
-        c"http or https, with a path prefix if the server has one. Its default is the environment variable INFINITY_API_URL of the PostgreSQL server where that is set.",
-        url_setting(),
-        GucContext::Suset,
-        GucFlags::default(),
-    );
+    define_url();
     // SAFETY: the show hook returns a static string and cannot panic.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
@@ -139,6 +134,41 @@ fn define_connection() {
         GucContext::Userset,
         GucFlags::default(),
     );
+}
+
+/// The URL, and what becomes of one given before the library was loaded.
+///
+/// PostgreSQL refuses it where the role may not set it. In the options of a connection it has then already kept the
+/// value of ALTER DATABASE out, and the default would stand: an address that nobody chose, to which the key would go.
+/// No address at all is better.
+fn define_url() {
+    let setting = url_setting();
+    let default = text(setting);
+    // SAFETY: a NUL-terminated name; the result is NULL, or a string that lives until the setting changes, copied here.
+    let given = unsafe {
+        let value = pg_sys::GetConfigOption(URL_NAME.as_ptr(), true, false);
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().trim().to_owned())
+    };
+    GucRegistry::define_string_guc(
+        URL_NAME,
+        c"Base URL of the Infinity server.",
+        c"http or https, with a path prefix if the server has one. Its default is the environment variable INFINITY_API_URL of the PostgreSQL server where that is set.",
+        setting,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    let found = text(setting);
+    if found == default && given.is_some_and(|given| given != found) {
+        // SAFETY: a setting just defined. As an override it is what RESET and DISCARD go back to.
+        unsafe {
+            pg_sys::SetConfigOption(
+                URL_NAME.as_ptr(),
+                c"".as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
+    }
 }
 
 fn define_model() {
@@ -222,6 +252,14 @@ fn define_limits() {
 }
 
 fn define_queue() {
+    GucRegistry::define_bool_guc(
+        c"infinity_embed.worker",
+        c"Start a background worker for queued rows when a transaction that queued some commits.",
+        c"Turn it off where CALL infinity_embed.process_queue() is run instead.",
+        &WORKER,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
     GucRegistry::define_int_guc(
         c"infinity_embed.max_attempts",
         c"How often a queued row is tried that cannot be embedded.",
@@ -314,6 +352,11 @@ pub(crate) fn config(identity: Identity) -> Result<Config, SqlError> {
         max_image_pixels: unsigned(&IMAGE_PIXELS) as u64,
         max_response_bytes: unsigned(&RESPONSE_SIZE_KB) as u64 * 1024,
     })
+}
+
+/// Whether writers start a worker for what they have queued.
+pub(crate) fn wants_worker() -> bool {
+    WORKER.get()
 }
 
 /// Attempts after which a queued row is given up.

@@ -5,17 +5,17 @@
 //! changed. Bulk loads are better served by the batch functions.
 
 use std::ffi::CStr;
+use std::rc::Rc;
 
+use infinity_client::MultiVector;
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
-use pgrx::pgrx_sql_entity_graph::metadata::{
-    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
-};
-use pgrx::{FromDatum, IntoDatum, pg_extern, pg_sys};
+use pgrx::{FromDatum, pg_extern, pg_sys};
 
 use crate::embed;
 use crate::error::SqlError;
 use crate::matrix::RealArray;
+use crate::multivector::of_embedding;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
@@ -62,7 +62,7 @@ unsafe fn run(fcinfo: pg_sys::FunctionCallInfo, source: Source) -> Result<Row, S
         let embedding = value
             .map(|datum| source.embed(datum, columns.model.as_deref()))
             .transpose()?;
-        Ok(Row(columns.with_target(row, embedding)))
+        Ok(Row(columns.with_target(row, embedding)?))
     }
 }
 
@@ -97,14 +97,13 @@ impl Source {
         self,
         datum: pg_sys::Datum,
         model: Option<&[u8]>,
-    ) -> Result<RealArray, SqlError> {
+    ) -> Result<Rc<MultiVector>, SqlError> {
         // SAFETY: both kinds of source are varlenas of plain bytes.
         let bytes = unsafe { <&[u8]>::from_datum(datum, false) }.expect("not null");
         match self {
             Source::Text => embed::text(bytes, model),
             Source::Image => embed::image(bytes, model),
         }
-        .map(RealArray)
     }
 
     /// text and what is stored like it (varchar, char, citext, domains), or bytea.
@@ -129,11 +128,48 @@ impl Source {
     }
 }
 
+/// What the target column holds.
+#[derive(Clone, Copy)]
+enum Target {
+    RealArray,
+    Multivector { typmod: i32 },
+}
+
+impl Target {
+    /// # Safety
+    /// `trigger` is the oid of a trigger function of this extension: its schema is the type's.
+    unsafe fn find(type_oid: pg_sys::Oid, typmod: i32, trigger: pg_sys::Oid) -> Option<Target> {
+        if type_oid == pg_sys::FLOAT4ARRAYOID {
+            return Some(Target::RealArray);
+        }
+        // SAFETY: a catalog look-up by name and schema, as the cache's key says.
+        let multivector = unsafe {
+            pg_sys::GetSysCacheOid(
+                pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+                pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,
+                pg_sys::Datum::from(c"multivector".as_ptr()),
+                pg_sys::Datum::from(pg_sys::get_func_namespace(trigger)),
+                pg_sys::Datum::from(0),
+                pg_sys::Datum::from(0),
+            )
+        };
+        (type_oid == multivector).then_some(Target::Multivector { typmod })
+    }
+
+    fn datum(self, embedding: Rc<MultiVector>) -> Result<pg_sys::Datum, SqlError> {
+        match self {
+            Target::RealArray => RealArray::embedding(embedding).build(),
+            Target::Multivector { typmod } => Ok(of_embedding(&embedding, typmod)?.into_datum()),
+        }
+    }
+}
+
 /// The trigger's two columns, looked up and checked.
 struct Columns {
     tuple_descriptor: pg_sys::TupleDesc,
     source: i32,
     target: i32,
+    target_type: Target,
     model: Option<Vec<u8>>,
 }
 
@@ -162,31 +198,35 @@ impl Columns {
                 ));
             }
         };
-        let columns = Columns {
-            tuple_descriptor,
-            source: column(tuple_descriptor, source_name, table)?,
-            target: column(tuple_descriptor, target_name, table)?,
-            model: model.map(|model| model.to_bytes().to_vec()),
-        };
-        let source_type = columns.type_of(columns.source);
-        // SAFETY: a catalog look-up of an existing type.
-        if !source.accepts(unsafe { pg_sys::getBaseType(source_type) }) {
-            return Err(SqlError::column_type(
-                source_name,
-                source.wanted(),
-                source_type,
-            ));
+        let source_column = column(tuple_descriptor, source_name, table)?;
+        let target_column = column(tuple_descriptor, target_name, table)?;
+        // SAFETY: the columns are this descriptor's; catalog look-ups of existing types.
+        unsafe {
+            let source_type = pg_sys::SPI_gettypeid(tuple_descriptor, source_column);
+            if !source.accepts(pg_sys::getBaseType(source_type)) {
+                return Err(SqlError::column_type(
+                    source_name,
+                    source.wanted(),
+                    source_type,
+                ));
+            }
+            let target_type = pg_sys::SPI_gettypeid(tuple_descriptor, target_column);
+            let typmod = (*tuple_descriptor)
+                .attrs
+                .as_slice((*tuple_descriptor).natts as usize)[target_column as usize - 1]
+                .atttypmod;
+            let target_type = Target::find(target_type, typmod, (*call.tg_trigger).tgfoid)
+                .ok_or_else(|| {
+                    SqlError::column_type(target_name, "multivector or real[]", target_type)
+                })?;
+            Ok(Columns {
+                tuple_descriptor,
+                source: source_column,
+                target: target_column,
+                target_type,
+                model: model.map(|model| model.to_bytes().to_vec()),
+            })
         }
-        let target_type = columns.type_of(columns.target);
-        if target_type != pg_sys::FLOAT4ARRAYOID {
-            return Err(SqlError::column_type(target_name, "real[]", target_type));
-        }
-        Ok(columns)
-    }
-
-    fn type_of(&self, column: i32) -> pg_sys::Oid {
-        // SAFETY: `column` came from SPI_fnumber on this descriptor.
-        unsafe { pg_sys::SPI_gettypeid(self.tuple_descriptor, column) }
     }
 
     /// # Safety
@@ -230,21 +270,22 @@ impl Columns {
     unsafe fn with_target(
         &self,
         row: pg_sys::HeapTuple,
-        embedding: Option<RealArray>,
-    ) -> pg_sys::HeapTuple {
-        let mut value = embedding.and_then(IntoDatum::into_datum);
+        embedding: Option<Rc<MultiVector>>,
+    ) -> Result<pg_sys::HeapTuple, SqlError> {
+        let value = embedding.map(|embedding| self.target_type.datum(embedding));
+        let mut value = value.transpose()?;
         let mut is_null = value.is_none();
         let mut column = self.target;
         // SAFETY: one column number, one value and one flag, as the count says.
         unsafe {
-            pg_sys::heap_modify_tuple_by_cols(
+            Ok(pg_sys::heap_modify_tuple_by_cols(
                 row,
                 self.tuple_descriptor,
                 1,
                 &mut column,
                 value.get_or_insert(pg_sys::Datum::from(0)),
                 &mut is_null,
-            )
+            ))
         }
     }
 }
@@ -271,12 +312,4 @@ unsafe impl BoxRet for Row {
     }
 }
 
-// SAFETY: describes the pseudo-type that the SQL declaration in sql/30-trigger.sql names.
-unsafe impl SqlTranslatable for Row {
-    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(Row);
-    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
-    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> =
-        Err(ArgumentError::NotValidAsArgument("trigger"));
-    const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
-        Ok(ReturnsRef::One(SqlMappingRef::literal("trigger")));
-}
+crate::sql_type::sql_type!(Row, "trigger");

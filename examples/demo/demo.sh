@@ -101,7 +101,7 @@ heading "Embedding the abstracts"
 embed <embed_passages.sql
 heading "Embedding the page images"
 embed <embed_pages.sql
-value <<<"SELECT format('  %s token vectors of %s values', sum(array_length(embedding, 1)), max(array_length(embedding, 2)))
+value <<<"SELECT format('  %s token vectors of %s values', sum(multivector_tokens(embedding)), max(multivector_dims(embedding)))
           FROM (SELECT embedding FROM passages UNION ALL SELECT embedding FROM pages) AS embedded"
 ask_all text_to_text "Text to text: which abstract bears on the claim?"
 ask_all text_to_image "Text to image: which page answers the question?"

@@ -5,7 +5,7 @@ use std::time::Duration;
 use infinity_client::{ConnectKind, Error, ImageProblem};
 use pgrx::PgSqlErrorCode as Code;
 
-use super::SqlError;
+use super::{SqlError, capital};
 
 impl From<Error> for SqlError {
     fn from(error: Error) -> SqlError {
@@ -119,7 +119,7 @@ fn of_the_connection(error: Error) -> SqlError {
             "It gave no answer within {}; /health answers, but a one-word request does not.",
             seconds(limit)
         ))
-        .hint("Restart Infinity."),
+        .hint("Restart Infinity; if it is only busy, raise infinity_embed.timeout."),
         Error::Redirected { url, status, location } => SqlError::new(
             Code::ERRCODE_PROTOCOL_VIOLATION,
             format!("\"{url}\" answers with a redirect, which is not followed"),
@@ -271,11 +271,4 @@ fn seconds(duration: Duration) -> String {
     } else {
         format!("{} s", duration.as_millis() as f64 / 1000.0)
     }
-}
-
-fn capital(sentence: &str) -> String {
-    let mut letters = sentence.chars();
-    letters.next().map_or(String::new(), |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
 }

@@ -24,7 +24,10 @@ impl SqlError {
             io::ErrorKind::PermissionDenied => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             _ => Code::ERRCODE_IO_ERROR,
         };
-        SqlError::new(code, format!("could not read API key file \"{path}\": {error}"))
+        // PostgreSQL's %m has no error number.
+        let reason = error.to_string();
+        let reason = reason.split(" (os error").next().unwrap_or_default();
+        SqlError::new(code, format!("could not read API key file \"{path}\": {reason}"))
             .hint("The file must be readable by the operating system user that runs PostgreSQL; set infinity_embed.api_key_file to its path.")
     }
 
@@ -113,15 +116,18 @@ impl SqlError {
         )
     }
 
-    pub(crate) fn value_too_large(
-        tokens: usize,
-        dim: usize,
-        size: usize,
-        limit: usize,
-    ) -> SqlError {
+    pub(crate) fn not_one_dimensional(role: &str, dimensions: usize) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_DATA_EXCEPTION,
+            format!("{role} must be a one-dimensional array, not one of {dimensions} dimensions"),
+        )
+    }
+
+    pub(crate) fn value_too_large(lengths: &[usize], size: usize, limit: usize) -> SqlError {
+        let shape: Vec<String> = lengths.iter().map(usize::to_string).collect();
         SqlError::new(
             Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            format!("embedding of {tokens} tokens of {dim} dimensions takes {size} bytes"),
+            format!("array of {} values takes {size} bytes", shape.join(" x ")),
         )
         .detail(format!("A value has at most {limit} bytes."))
     }

@@ -119,6 +119,18 @@ pub(super) fn tidy(session: &mut impl Session) {
     });
 }
 
+/// Whether any row waits, now or for a later attempt.
+pub(super) fn is_anything_waiting() -> bool {
+    execute(
+        "SELECT EXISTS (SELECT FROM infinity_embed.changes)
+             OR EXISTS (SELECT FROM infinity_embed.jobs WHERE NOT dead)",
+        &[],
+        |row| row.boolean(1),
+    )
+    .pop()
+    .unwrap_or_default()
+}
+
 fn claim_jobs(max_jobs: usize, patient: bool) -> Option<Claim> {
     let round = settings::inputs_per_round();
     let limit = |jobs: usize| Value::Integer(Some(jobs.min(max_jobs) as i64));

@@ -146,3 +146,41 @@ impl Client {
         Ok(started)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::BlockingWait;
+
+    #[test]
+    fn nothing_happens_before_the_first_call_and_an_empty_list_asks_nobody() {
+        let client = Client::new();
+        let config = Config::new("http://127.0.0.1:1", "m");
+        assert_eq!(
+            client.embed_texts(&config, vec![], &mut BlockingWait),
+            Ok(vec![])
+        );
+        assert_eq!(
+            client.embed_images(&config, vec![], &mut BlockingWait),
+            Ok(vec![])
+        );
+        assert!(client.network.lock().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_process_that_was_forked_makes_a_thread_of_its_own() {
+        let client = Client::new();
+        let first = client.network().unwrap();
+        assert!(Arc::ptr_eq(&first, &client.network().unwrap()));
+        drop(first);
+        {
+            let mut slot = client.network.lock().unwrap();
+            Arc::get_mut(slot.as_mut().unwrap())
+                .unwrap()
+                .pretend_inherited();
+        }
+        let own = client.network().unwrap();
+        assert!(own.is_alive() && !own.is_inherited());
+        assert_eq!(own.run(async { 1 }, &mut BlockingWait), Ok(1));
+    }
+}

@@ -12,14 +12,10 @@ use futures_util::stream::FuturesUnordered;
 use crate::Error;
 use crate::batch::{Item, by_count, cut_by_bytes, cut_in_half};
 use crate::config::{Encoding, MAX_TEXT_CHARS, Modality, Outcome};
-use crate::decode::{Flaw, finish, values_of_base64};
 use crate::error::ImageProblem;
 use crate::exchange::Session;
 use crate::image;
-use crate::network::panic_message;
-use crate::request::PROBE_WORD;
-use crate::response::{Answer, Embedding, parse_answer};
-use crate::transport::Reply;
+use crate::network::on_worker;
 
 /// One input on its way to the server.
 #[derive(Clone, Debug)]
@@ -180,8 +176,7 @@ impl Session {
             input => return Ok(Item { index, input }),
         };
         let max_pixels = self.config.max_image_pixels;
-        let prepared =
-            tokio::task::spawn_blocking(move || image::data_uri(&bytes, max_pixels)).await;
+        let prepared = on_worker(move || image::data_uri(&bytes, max_pixels)).await;
         let problem = match prepared {
             Ok(Ok(data_uri)) => {
                 return Ok(Item {
@@ -190,174 +185,11 @@ impl Session {
                 });
             }
             Ok(Err(problem)) => problem,
-            Err(error) => {
-                let reason = error
-                    .try_into_panic()
-                    .map_or_else(|_| "stopped".into(), |panic| panic_message(&*panic));
-                ImageProblem::Corrupt {
-                    format: "image",
-                    reason: format!("the decoder failed: {reason}"),
-                }
-            }
+            Err(panic) => ImageProblem::Corrupt {
+                format: "image",
+                reason: format!("the decoder failed: {panic}"),
+            },
         };
         Err((index, Error::Image { index, problem }))
-    }
-
-    /// The outcomes of a batch that was answered.
-    async fn outcomes(
-        &self,
-        reply: &Reply,
-        batch: &[Item<Input>],
-    ) -> Result<Vec<(usize, Outcome)>, Error> {
-        let answer = self.answer(reply, batch.len())?;
-        let mut dim = None;
-        let mut asked_again = false;
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for (item, embedding) in batch.iter().zip(answer.embeddings) {
-            let values = match embedding {
-                Embedding::Flat { dim } => return Err(self.single_vector(dim)),
-                Embedding::Rows { values, dim: found } => {
-                    self.settle(&mut dim, found, values.is_empty())?;
-                    Ok(values)
-                }
-                Embedding::Base64(text) => {
-                    let mut values = values_of_base64(&text, self.dim().await?);
-                    if matches!(values, Err(Flaw::NotRows { .. })) && !asked_again {
-                        // The server may have become another one since its dimension was learnt.
-                        asked_again = true;
-                        self.forget_dim();
-                        values = values_of_base64(&text, self.dim().await?);
-                    }
-                    let found = self.dim().await?;
-                    self.settle(&mut dim, found, text.is_empty())?;
-                    values
-                }
-            };
-            let index = item.index;
-            let outcome = match values
-                .and_then(|values| finish(values, dim.unwrap_or(0), self.config.normalize))
-            {
-                Ok(rows) => Ok(rows),
-                Err(Flaw::NonFinite { token }) => Err(Error::NonFinite { index, token }),
-                Err(Flaw::Empty) => Err(Error::EmptyEmbedding { index }),
-                Err(Flaw::NotBase64(reason)) => return Err(self.malformed(reason)),
-                Err(Flaw::NotRows { values, dim }) => {
-                    return Err(
-                        self.malformed(format!("{values} values are not whole rows of {dim}"))
-                    );
-                }
-            };
-            outcomes.push((index, outcome));
-        }
-        Ok(outcomes)
-    }
-
-    /// Holds all embeddings of one answer to one dimension, and that to the configured one. An empty one has none.
-    fn settle(&self, dim: &mut Option<usize>, found: usize, empty: bool) -> Result<(), Error> {
-        match *dim {
-            _ if empty => Ok(()),
-            Some(dim) if dim != found => {
-                Err(self.malformed(format!("rows of {dim} and of {found} values")))
-            }
-            _ => {
-                *dim = Some(found);
-                self.check_dim(found)
-            }
-        }
-    }
-
-    /// Reads a reply's body and checks which model it is from.
-    pub(crate) fn answer<'a>(
-        &self,
-        reply: &'a Reply,
-        expected: usize,
-    ) -> Result<Answer<'a>, Error> {
-        let answer = parse_answer(&reply.body, expected).map_err(|reason| {
-            if reply.content_type.contains("json") {
-                self.malformed(reason)
-            } else {
-                let beginning = String::from_utf8_lossy(&reply.body[..reply.body.len().min(200)]);
-                self.malformed(format!(
-                    "not JSON but \"{}\": {beginning}",
-                    reply.content_type
-                ))
-            }
-        })?;
-        if answer.model != self.config.model {
-            self.forget_dim();
-            let served = crate::error::one_line(&answer.model);
-            return Err(Error::WrongModel {
-                asked: self.config.model.clone(),
-                served,
-            });
-        }
-        Ok(answer)
-    }
-
-    /// The model's dimension: as learnt before, or by embedding one word as float.
-    pub(crate) async fn dim(&self) -> Result<usize, Error> {
-        let _one_at_a_time = self.learning.lock().await;
-        if let Some(dim) = self.dimensions.get(&self.endpoint.base, &self.config.model) {
-            self.check_dim(dim)?;
-            return Ok(dim);
-        }
-        let reply = match self
-            .embeddings(Modality::Text, Encoding::Float, &[PROBE_WORD])
-            .await
-        {
-            Err(Error::Rejected {
-                status, message, ..
-            }) => {
-                return Err(Error::Refused {
-                    url: self.url(),
-                    status,
-                    message,
-                });
-            }
-            reply => reply?,
-        };
-        self.learn(&reply)
-    }
-
-    /// Learns the dimension from the answer to a probe.
-    pub(crate) fn learn(&self, reply: &Reply) -> Result<usize, Error> {
-        match self.answer(reply, 1)?.embeddings.pop() {
-            Some(Embedding::Rows { dim, .. }) if dim > 0 => {
-                self.check_dim(dim)?;
-                self.dimensions
-                    .learn(&self.endpoint.base, &self.config.model, dim);
-                Ok(dim)
-            }
-            Some(Embedding::Flat { dim }) => Err(self.single_vector(dim)),
-            _ => Err(self.malformed("the answer to a float probe has no rows of numbers")),
-        }
-    }
-
-    /// # Errors
-    /// [`Error::DimensionMismatch`]; what was learnt is then forgotten, so that a server set right is seen at once.
-    fn check_dim(&self, served: usize) -> Result<(), Error> {
-        match self.config.dim {
-            Some(configured) if configured != served => {
-                self.forget_dim();
-                Err(Error::DimensionMismatch {
-                    model: self.config.model.clone(),
-                    configured,
-                    served,
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn forget_dim(&self) {
-        self.dimensions
-            .forget(&self.endpoint.base, &self.config.model);
-    }
-
-    fn single_vector(&self, dim: usize) -> Error {
-        Error::SingleVectorModel {
-            model: self.config.model.clone(),
-            dim,
-        }
     }
 }

@@ -89,7 +89,7 @@ impl Session {
             }
             attempts += 1;
             let trouble = match sent {
-                Err(_) => return Err(self.timed_out(attempts)),
+                Err(_) => return Err(self.timed_out(self.config.timeout, attempts)),
                 Ok(Ok(reply)) if (200..300).contains(&reply.status) => return Ok(reply),
                 Ok(Ok(reply)) => self.trouble_of_status(reply, modality, attempts),
                 Ok(Err(failure)) => self.trouble_of_failure(failure, attempts),
@@ -110,10 +110,10 @@ impl Session {
         }
     }
 
-    fn timed_out(&self, attempts: u32) -> Error {
+    fn timed_out(&self, after: Duration, attempts: u32) -> Error {
         Error::TimedOut {
             url: self.url(),
-            after: self.config.timeout,
+            after,
             attempts,
         }
     }
@@ -241,7 +241,7 @@ impl Session {
     pub(crate) async fn health_status(&self, within: Duration) -> Result<u16, Error> {
         let call = self.get(self.endpoint.health.clone(), false);
         match timeout(within, self.transport.send(&call)).await {
-            Err(_) => Err(self.timed_out(1)),
+            Err(_) => Err(self.timed_out(within, 1)),
             Ok(Ok(reply)) => Ok(reply.status),
             Ok(Err(failure)) => Err(self.trouble_of_failure(failure, 1).error),
         }
@@ -250,7 +250,7 @@ impl Session {
     /// Embeds one word as float, once. A timeout comes back as [`Error::TimedOut`].
     pub(crate) async fn probe_once(&self, within: Duration) -> Result<Reply, Error> {
         match timeout(within, self.transport.send(&self.probe_call())).await {
-            Err(_) => Err(self.timed_out(1)),
+            Err(_) => Err(self.timed_out(within, 1)),
             Ok(Ok(reply)) if (200..300).contains(&reply.status) => Ok(reply),
             Ok(Ok(reply)) => Err(self.trouble_of_status(reply, Modality::Text, 1).error),
             Ok(Err(failure)) => Err(self.trouble_of_failure(failure, 1).error),

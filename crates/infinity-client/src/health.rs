@@ -1,7 +1,7 @@
 //! How the server is: reachable, which model, which dimension, how fast, and what is wrong.
 //!
 //! Not obvious: `/health` alone says nothing about embedding, since it stays 200 when the worker is dead. So one word is
-//! embedded too, without retries, and the whole takes no longer than the timeout.
+//! embedded too, without retries, and the whole takes no longer than the timeout, nor than [`LONGEST`].
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,9 @@ use crate::Error;
 use crate::config::{Health, Model};
 use crate::exchange::Session;
 use crate::response::parse_models;
+
+/// A look at the server that takes longer is of no use to anybody.
+const LONGEST: Duration = Duration::from_secs(10);
 
 impl Session {
     /// Looks at the server; whatever is wrong becomes the problem of the answer.
@@ -22,7 +25,8 @@ impl Session {
             problem: None,
         };
         let begun = Instant::now();
-        let status = self.health_status(self.config.timeout).await;
+        let within = self.config.timeout.min(LONGEST);
+        let status = self.health_status(within).await;
         health.reachable = status.is_ok();
         if let Err(error) = status {
             health.problem = Some(error);
@@ -30,7 +34,7 @@ impl Session {
         }
         // A proxy may hide /health and still serve the rest: the status itself decides nothing.
         let asked = Instant::now();
-        let left = self.config.timeout.saturating_sub(begun.elapsed());
+        let left = within.saturating_sub(begun.elapsed());
         let reply = self.probe_once(left).await;
         health.latency = reply.is_ok().then(|| asked.elapsed());
         match reply.and_then(|reply| self.learn(&reply)) {

@@ -4,7 +4,7 @@
 //! sides above 200), so nothing goes out that has not been decoded here. Not obvious: decoders are lenient and fill what
 //! a truncated JPEG lacks with grey, so `complete` walks the file's own structure to its end first.
 //!
-//! What is sent is RGB on white, upright, never resized: JPEG of quality 95, or PNG when the source was lossless and
+//! What is sent is RGB on white, upright, never resized (a picture of three rows gets a fourth): JPEG of quality 95, or PNG when the source was lossless and
 //! small, where JPEG would blur letters and save nothing.
 
 use std::io::Cursor;
@@ -24,6 +24,8 @@ use crate::error::{ImageProblem, one_line};
 mod complete;
 mod guess;
 
+/// Rows that are taken for channels.
+const AMBIGUOUS_HEIGHT: u32 = 3;
 /// Quality of the JPEG that is sent: no loss that a vision model's 28-pixel patches could see.
 const JPEG_QUALITY: u8 = 95;
 /// Up to this many pixels a lossless source stays lossless.
@@ -74,7 +76,7 @@ fn decode(file: &[u8], max_pixels: u64) -> Result<(RgbImage, bool), ImageProblem
     let mut picture = DynamicImage::from_decoder(decoder).map_err(problem)?;
     picture.apply_orientation(orientation);
     let lossless = !matches!(format, ImageFormat::Jpeg | ImageFormat::WebP);
-    Ok((on_white(picture), lossless))
+    Ok((with_a_fourth_row(on_white(picture)), lossless))
 }
 
 /// Holds the sides the header tells to the bounds, before anything is decoded.
@@ -110,6 +112,17 @@ fn on_white(picture: DynamicImage) -> RgbImage {
             .map(|value| ((u32::from(value) * alpha + 255 * (255 - alpha) + 127) / 255) as u8);
     }
     rgb
+}
+
+/// The models' processors take three rows for three channels: they misread such a picture and, when it comes first in a
+/// batch, the pictures behind it as well, of which ColPali's worker dies. So the last row is repeated.
+fn with_a_fourth_row(picture: RgbImage) -> RgbImage {
+    if picture.height() != AMBIGUOUS_HEIGHT {
+        return picture;
+    }
+    RgbImage::from_fn(picture.width(), AMBIGUOUS_HEIGHT + 1, |x, y| {
+        *picture.get_pixel(x, y.min(AMBIGUOUS_HEIGHT - 1))
+    })
 }
 
 fn encode(picture: &RgbImage, lossless: bool) -> Result<(&'static str, Vec<u8>), ImageProblem> {
@@ -156,3 +169,6 @@ fn problem_of(error: ImageError, format: &'static str) -> ImageProblem {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,10 +22,11 @@
 //! # Ok::<(), infinity_client::Error>(())
 //! ```
 //!
-//! Inside: `client` → `network` (thread and doorbell) → `embed` (a whole call) → `exchange` (one request with its retries)
+//! Inside: `client` → `network` (thread and doorbell) → `embed` and `answer` (a whole call) → `exchange` (one request with its retries)
 //! → `transport` (the only HTTP). Beside them: `endpoint`, `request`, `response`, `decode`, `image`, `batch`, `retry`,
 //! `dimension`, `health`.
 
+mod answer;
 mod batch;
 mod client;
 mod config;

@@ -113,6 +113,12 @@ impl Network {
         self.process != std::process::id()
     }
 
+    /// As a forked child would find it.
+    #[cfg(test)]
+    pub(crate) fn pretend_inherited(&mut self) {
+        self.process = 0;
+    }
+
     /// Runs `work` on the network thread while the calling thread sits in `wait`.
     ///
     /// # Errors
@@ -177,9 +183,113 @@ fn with_signals_blocked<T>(make: impl FnOnce() -> io::Result<T>) -> io::Result<T
     made
 }
 
+/// Runs what blocks on one of the network thread's workers. A panic there comes back as what it said.
+pub(crate) async fn on_worker<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| {
+        error
+            .try_into_panic()
+            .map_or_else(|_| "stopped".into(), |panic| panic_message(&*panic))
+    })
+}
+
 /// What a panic said.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     crate::error::one_line(text.unwrap_or("panic"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_runs_on_the_one_thread_with_every_signal_blocked() {
+        let network = Network::start().unwrap();
+        let masks = async {
+            let here = SigSet::thread_get_mask().unwrap();
+            let worker = on_worker(|| SigSet::thread_get_mask().unwrap())
+                .await
+                .unwrap();
+            let name = std::thread::current().name().map(str::to_owned);
+            (here, worker, name)
+        };
+        let before = SigSet::thread_get_mask().unwrap();
+        let (here, worker, name) = network.run(masks, &mut BlockingWait).unwrap();
+        assert_eq!(name.as_deref(), Some("infinity-net"));
+        for signal in SigSet::all().iter() {
+            use nix::sys::signal::Signal::{SIGKILL, SIGSTOP};
+            let blockable = !matches!(signal, SIGKILL | SIGSTOP);
+            assert_eq!(
+                (here.contains(signal), worker.contains(signal)),
+                (blockable, blockable),
+                "{signal}"
+            );
+        }
+        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+    }
+
+    #[test]
+    fn a_panic_on_the_network_thread_is_an_error_and_the_next_call_works() {
+        let network = Network::start().unwrap();
+        for _ in 0..3 {
+            let result = network.run(async { panic!("boom {}", 7) }, &mut BlockingWait);
+            assert_eq!(
+                result,
+                Err::<(), _>(Error::Internal {
+                    reason: "boom 7".into()
+                })
+            );
+            assert_eq!(network.run(async { 5 }, &mut BlockingWait), Ok(5));
+        }
+        assert!(network.is_alive());
+    }
+
+    #[test]
+    fn a_panic_in_a_decoder_is_an_error_and_the_next_image_is_decoded() {
+        let network = Network::start().unwrap();
+        let work = async {
+            let failed = on_worker(|| -> u8 { panic!("bad tables") }).await;
+            (failed, on_worker(|| 7).await)
+        };
+        let (failed, next) = network.run(work, &mut BlockingWait).unwrap();
+        assert_eq!((failed, next), (Err("bad tables".into()), Ok(7)));
+    }
+
+    #[test]
+    fn a_dead_thread_is_noticed() {
+        let mut network = Network::start().unwrap();
+        network.stop.take();
+        let gone = network.thread.as_ref().unwrap();
+        while !gone.is_finished() {
+            std::thread::yield_now();
+        }
+        assert!(!network.is_alive());
+        assert!(matches!(
+            network.run(async {}, &mut BlockingWait),
+            Err(Error::Internal { .. })
+        ));
+    }
+
+    #[test]
+    fn a_spurious_return_of_wait_does_no_harm() {
+        struct Impatient(u32);
+        impl Wait for Impatient {
+            fn wait(&mut self, _: BorrowedFd<'_>) {
+                self.0 += 1;
+                std::thread::yield_now();
+            }
+        }
+        let mut wait = Impatient(0);
+        let network = Network::start().unwrap();
+        let slow = tokio::time::sleep;
+        let result = network.run(
+            async move { slow(Duration::from_millis(20)).await },
+            &mut wait,
+        );
+        assert!(result.is_ok() && wait.0 > 1);
+    }
 }

@@ -32,6 +32,19 @@ pub(crate) enum Embedding<'a> {
     Flat { dim: usize },
 }
 
+impl Embedding<'_> {
+    /// Whether the length of a base64 embedding is one of whole rows; what is not base64 is left to the decoder.
+    pub(crate) fn may_be_rows_of(&self, dim: usize) -> bool {
+        let Embedding::Base64(text) = self else {
+            return true;
+        };
+        let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
+        (text.len() / 4 * 3)
+            .saturating_sub(padding)
+            .is_multiple_of(4 * dim.max(1))
+    }
+}
+
 #[derive(Deserialize)]
 struct RawAnswer<'a> {
     #[serde(borrow)]

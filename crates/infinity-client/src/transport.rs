@@ -242,7 +242,8 @@ fn failure_of(error: &reqwest::Error, https: bool) -> Failure {
     };
     let io = causes()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .last();
+        .last()
+        .map(innermost);
     let tls = io
         .and_then(io::Error::get_ref)
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -278,4 +279,15 @@ fn failure_of(error: &reqwest::Error, https: bool) -> Failure {
         return Failure::Malformed(format!("not HTTP: {detail}"));
     }
     Failure::Lost(detail)
+}
+
+/// An I/O error may wrap another one, which the chain of causes jumps over.
+fn innermost(error: &io::Error) -> &io::Error {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<io::Error>())
+    {
+        Some(inner) => innermost(inner),
+        None => error,
+    }
 }

@@ -11,10 +11,14 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_signs;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod prefetch;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
@@ -39,6 +43,7 @@ pub(crate) struct Shape {
 ///
 /// `width` below is the tile's number of lanes, `rows` the routine's number of rows.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // codes and prefetching so far are there only
 pub(crate) struct Call {
     /// The tile's packed units, `steps × Shape::step_len`, aligned to 64 bytes.
     pub(crate) query: *const u32,
@@ -91,7 +96,13 @@ pub(crate) struct Arch {
     pub(crate) dense: Dense,
     /// Products of codes, where the machine has better instructions for them than for f32.
     pub(crate) codes: Option<Codes>,
+    /// See [`all_finite`](crate::all_finite).
+    pub(crate) all_finite: Finite,
 }
+
+/// # Safety
+/// The machine has the instruction set.
+pub(crate) type Finite = unsafe fn(&[f32]) -> bool;
 
 /// f32 products, and how documents become f32.
 #[derive(Debug)]
@@ -107,7 +118,10 @@ pub(crate) struct Dense {
 #[derive(Debug)]
 pub(crate) struct Codes {
     pub(crate) routines: Routines,
-    pub(crate) codes: Unpacker,
+    /// How much larger a code is than what it stands for.
+    pub(crate) bias: u8,
+    /// int8 as stored; none if the routines cannot multiply codes of 8 bits.
+    pub(crate) int8: Option<Unpacker>,
     /// Signs become the codes of 1 and −1.
     pub(crate) signs: Unpacker,
 }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 4 | the unit u of the scales, f32 little-endian |
 //! | 4 | the scale v of the mean, f32 little-endian |
-//! | dim | the mean: component = (code − 128) × v, as in [`int8`](crate::int8) |
+//! | dim | the mean: component = (code − 128) × v, as in [`int8`] |
 //! | m | a scale per token: scale = code × u |
 //! | m × ⌈dim / 8⌉ | signs, row-major; component k is bit k mod 8 (from the lowest) of byte k / 8; 1 is plus; unused bits are 0 |
 //!
@@ -20,7 +20,7 @@
 //!
 //! The scale makes a token's product with its own approximation exact: that is the case that a maximum looks for.
 
-use crate::error::{Error, tokens};
+use crate::error::{Error, is_factor, tokens};
 use crate::int8::{self, BIAS};
 
 /// Bytes before the mean.
@@ -162,6 +162,32 @@ pub fn decode_bit(document: &[u8], dim: usize) -> Result<Vec<f32>, Error> {
     Ok(values)
 }
 
+/// Checks bytes that may be damaged: as many as whole tokens take, factors that encoding could have written, and
+/// unused bits 0.
+///
+/// # Errors
+/// As [`decode_bit`]; [`Error::Corrupt`].
+pub fn validate_bit(document: &[u8], dim: usize) -> Result<(), Error> {
+    let view = View::new(document, dim)?;
+    if !is_factor(view.unit) || !is_factor(view.mean_scale) {
+        return Err(Error::Corrupt {
+            problem: "a scale is negative or not finite",
+        });
+    }
+    let unused = !(u8::MAX >> (8 * size(dim) - dim));
+    if unused != 0
+        && view
+            .signs
+            .chunks_exact(size(dim))
+            .any(|row| row[size(dim) - 1] & unused != 0)
+    {
+        return Err(Error::Corrupt {
+            problem: "an unused bit is set",
+        });
+    }
+    Ok(())
+}
+
 fn mean(values: &[f32], dim: usize, tokens: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64; dim];
     for row in values.chunks_exact(dim) {
@@ -234,6 +260,32 @@ mod tests {
             Err(Error::Ragged { len: 5, dim: 3 })
         );
         assert_eq!(decode_bit(&document[..10], 9), Err(Error::Empty));
+    }
+
+    #[test]
+    fn damaged_factors_and_unused_bits_are_found() {
+        for dim in [1, 7, 8, 9, 16, 20] {
+            let values: Vec<f32> = (0..3 * dim).map(|at| (at as f32).cos()).collect();
+            let document = encode_bit(&values, dim).unwrap();
+            assert_eq!(validate_bit(&document, dim), Ok(()));
+            for at in [0, 4] {
+                let mut document = document.clone();
+                document[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+                assert!(matches!(
+                    validate_bit(&document, dim),
+                    Err(Error::Corrupt { .. })
+                ));
+            }
+            for bit in dim..8 * size(dim) {
+                let mut document = document.clone();
+                let end = document.len();
+                document[end - 1] |= 1 << (bit % 8);
+                assert!(
+                    matches!(validate_bit(&document, dim), Err(Error::Corrupt { .. })),
+                    "{dim}, {bit}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -18,6 +18,11 @@ pub enum Error {
     },
     /// A value cannot be held by the element type: too large for f16, or not finite.
     OutOfRange,
+    /// Stored bytes that no encoding writes.
+    Corrupt {
+        /// What is wrong with them.
+        problem: &'static str,
+    },
 }
 
 impl fmt::Display for Error {
@@ -26,6 +31,7 @@ impl fmt::Display for Error {
             Error::Empty => f.write_str("multivector must have at least 1 token"),
             Error::ZeroDim => f.write_str("token vectors must have at least 1 dimension"),
             Error::Ragged { len, dim } => write!(f, "length {len} is not a multiple of {dim}"),
+            Error::Corrupt { problem } => write!(f, "stored document is corrupt: {problem}"),
             Error::OutOfRange => f.write_str("value is out of range for the element type"),
         }
     }
@@ -47,4 +53,9 @@ pub(crate) fn tokens(len: usize, per_token: usize) -> Result<usize, Error> {
     } else {
         Ok(len / per_token)
     }
+}
+
+/// Whether a stored factor is one that encoding writes: neither negative, nor infinite, nor NaN.
+pub(crate) fn is_factor(value: f32) -> bool {
+    value.is_finite() && value.is_sign_positive()
 }

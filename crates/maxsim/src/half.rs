@@ -42,6 +42,27 @@ pub fn decode_f16(document: &[u8], dim: usize) -> Result<Vec<f32>, Error> {
     Ok(document.as_chunks::<SIZE>().0.iter().map(half).collect())
 }
 
+/// Checks bytes that may be damaged: as many as whole tokens take, and no NaN or infinity among them.
+///
+/// # Errors
+/// As [`decode_f16`]; [`Error::Corrupt`].
+pub fn validate_f16(document: &[u8], dim: usize) -> Result<(), Error> {
+    tokens(document.len(), dim * SIZE)?;
+    // `|` of comparisons instead of `||`, so that it vectorises; a branch per stretch.
+    let special = |bytes: &[u8]| {
+        let halves = bytes.as_chunks::<SIZE>().0.iter();
+        halves.fold(false, |found, half| {
+            found | (u16::from_le_bytes(*half) & 0x7C00 == 0x7C00)
+        })
+    };
+    if document.chunks(SIZE * 512).any(special) {
+        return Err(Error::Corrupt {
+            problem: "an f16 component is not finite",
+        });
+    }
+    Ok(())
+}
+
 /// One half as f32, without a branch.
 #[inline(always)]
 pub(crate) fn widen(half: u16) -> f32 {
@@ -132,6 +153,27 @@ mod tests {
         assert_eq!(narrow(OVERFLOW.next_down()), 0x7BFF);
         assert_eq!(narrow(OVERFLOW), 0x7C00);
         assert_eq!(narrow(f32::MIN_POSITIVE), 0);
+    }
+
+    #[test]
+    fn a_special_half_is_found_at_every_place() {
+        for len in [1, 7, 511, 512, 513] {
+            let mut document = vec![0xFF; 2 * len];
+            document.as_chunks_mut::<2>().0.fill([0xFF, 0xFB]);
+            assert_eq!(validate_f16(&document, 1), Ok(()));
+            for at in 0..len {
+                for special in [[0, 0x7C], [0, 0xFC], [1, 0x7E]] {
+                    document[2 * at..][..2].copy_from_slice(&special);
+                    let problem = "an f16 component is not finite";
+                    assert_eq!(validate_f16(&document, 1), Err(Error::Corrupt { problem }));
+                }
+                document[2 * at..][..2].copy_from_slice(&[0, 0]);
+            }
+        }
+        assert_eq!(
+            validate_f16(&[0; 6], 2),
+            Err(Error::Ragged { len: 6, dim: 4 })
+        );
     }
 
     #[test]

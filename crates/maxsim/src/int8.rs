@@ -6,7 +6,7 @@
 //! because the machine's fastest instruction multiplies unsigned by signed bytes; what it adds to a sum depends on the
 //! query only.
 
-use crate::error::{Error, tokens};
+use crate::error::{Error, is_factor, tokens};
 
 /// Bytes of a scale.
 pub(crate) const SCALE: usize = size_of::<f32>();
@@ -62,6 +62,26 @@ pub fn decode_int8(document: &[u8], dim: usize) -> Result<Vec<f32>, Error> {
     Ok(values)
 }
 
+/// Checks bytes that may be damaged: as many as whole tokens take, and scales that encoding could have written.
+///
+/// Any code is accepted: 0, which encoding does not write, would be −128.
+///
+/// # Errors
+/// As [`decode_int8`]; [`Error::Corrupt`].
+pub fn validate_int8(document: &[u8], dim: usize) -> Result<(), Error> {
+    let tokens = tokens(document.len(), token_size(dim))?;
+    let scales = document[..tokens * SCALE].as_chunks().0;
+    if !scales
+        .iter()
+        .all(|scale| is_factor(f32::from_le_bytes(*scale)))
+    {
+        return Err(Error::Corrupt {
+            problem: "the scale of a token is negative or not finite",
+        });
+    }
+    Ok(())
+}
+
 /// The scale that makes the largest component of a token ±127; 0 for the zero token.
 pub(crate) fn scale(row: &[f32]) -> f32 {
     row.iter()
@@ -114,6 +134,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn damaged_scales_are_found() {
+        let document = encode_int8(&[1.0, 2.0, 0.0, 0.0, 3.0, 4.0], 2).unwrap();
+        assert_eq!(validate_int8(&document, 2), Ok(()));
+        for token in 0..3 {
+            for bad in [-1.0, -0.0, f32::NAN, f32::INFINITY] {
+                let mut document = document.clone();
+                document[token * SCALE..][..SCALE].copy_from_slice(&bad.to_le_bytes());
+                assert!(
+                    matches!(validate_int8(&document, 2), Err(Error::Corrupt { .. })),
+                    "{bad} in {token}"
+                );
+            }
+        }
+        assert_eq!(
+            validate_int8(&document[1..], 2),
+            Err(Error::Ragged { len: 17, dim: 6 })
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub enum Kernel {
     Avx2,
     /// AVX-512 F, BW, DQ and VL: Skylake-SP and newer.
     Avx512,
-    /// AVX-512 as above with VNNI and VPOPCNTDQ: Ice Lake, Zen 4 and newer.
+    /// AVX-512 as above and VNNI: Cascade Lake, Zen 4 and newer.
     Avx512Vnni,
 }
 
@@ -68,9 +68,7 @@ impl Kernel {
             }
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni => {
-                Kernel::Avx512.is_available()
-                    && is_x86_feature_detected!("avx512vnni")
-                    && is_x86_feature_detected!("avx512vpopcntdq")
+                Kernel::Avx512.is_available() && is_x86_feature_detected!("avx512vnni")
             }
             #[allow(unreachable_patterns)]
             _ => false,

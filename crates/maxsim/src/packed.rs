@@ -7,7 +7,7 @@
 //!
 //! Lengths are in units of four bytes, as in [`arch`](crate::arch).
 
-use crate::arch::{Block, CHUNK, Call, Routines, STEP, Shape};
+use crate::arch::{Block, CHUNK, Call, Codes, Routines, STEP, Shape};
 use crate::int8;
 use crate::unpack::{Unpack, Unpacker};
 
@@ -110,27 +110,36 @@ impl Packed {
     }
 
     /// Packs n × `dim` row-major values, rounded to signed bytes, for routines that multiply codes.
-    pub(crate) fn codes(routines: &'static Routines, values: &[f32], dim: usize) -> Packed {
+    pub(crate) fn codes(codes: &'static Codes, values: &[f32], dim: usize) -> Packed {
         let scales: Vec<f32> = values.chunks_exact(dim).map(int8::scale).collect();
-        let code = |token: usize, k: usize| int8::code(values[token * dim + k], scales[token]);
+        // Rows of whole units, the rest of the last zero.
+        let row_len = dim.next_multiple_of(4);
+        let mut rounded = vec![0i8; scales.len() * row_len];
+        for ((to, from), &scale) in rounded
+            .chunks_exact_mut(row_len)
+            .zip(values.chunks_exact(dim))
+            .zip(&scales)
+        {
+            to.iter_mut()
+                .zip(from)
+                .for_each(|(to, &value)| *to = int8::code(value, scale));
+        }
         let unit = |token: usize, unit: usize| {
-            let component = |k: usize| if k < dim { code(token, k) as u8 } else { 0 };
-            u32::from_le_bytes(std::array::from_fn(|byte| component(unit * 4 + byte)))
+            let at = token * row_len + 4 * unit;
+            u32::from_le_bytes(std::array::from_fn(|byte| rounded[at + byte] as u8))
         };
-        let mut packed = Packed::new(routines, scales.len(), dim, 4, unit);
-        // A stored code is 128 too large, which adds 128 × (the sum of the query's codes) to every product.
-        let offset = |token| {
-            -i32::from(int8::BIAS) * (0..dim).map(|k| i32::from(code(token, k))).sum::<i32>()
+        let mut packed = Packed::new(&codes.routines, scales.len(), dim, 4, unit);
+        // The bias of a document's codes adds bias × (the sum of the query's codes) to every product.
+        let offset = |token: usize| {
+            let row = &rounded[token * row_len..][..row_len];
+            -i32::from(codes.bias) * row.iter().map(|&code| i32::from(code)).sum::<i32>()
         };
-        let mut first = 0;
+        let (lanes, mut first) = (codes.routines.lanes, 0);
         for tile in &packed.tiles {
             let start = packed.offsets.len();
-            packed
-                .offsets
-                .resize(start + tile.shape.width(routines.lanes), 0);
+            packed.offsets.resize(start + tile.shape.width(lanes), 0);
             for token in 0..tile.tokens {
-                packed.offsets[start + lane(tile.shape, routines.lanes, token)] =
-                    offset(first + token);
+                packed.offsets[start + lane(tile.shape, lanes, token)] = offset(first + token);
             }
             first += tile.tokens;
         }

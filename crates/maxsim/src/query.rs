@@ -176,8 +176,12 @@ impl Query {
             scales: Scales::Floats(scales),
         };
         Ok(match &self.arch.codes {
-            Some(codes) => self.codes(codes).score_in_place(&of(codes.codes)),
-            None => self.dense().score(&of(self.arch.dense.int8)),
+            Some(
+                codes @ Codes {
+                    int8: Some(unpack), ..
+                },
+            ) => self.codes(codes).score_in_place(&of(*unpack)),
+            _ => self.dense().score(&of(self.arch.dense.int8)),
         })
     }
 
@@ -245,6 +249,6 @@ impl Query {
 
     fn codes(&self, codes: &'static Codes) -> &Packed {
         self.codes
-            .get_or_init(|| Packed::codes(&codes.routines, &self.values, self.dim))
+            .get_or_init(|| Packed::codes(codes, &self.values, self.dim))
     }
 }

@@ -31,6 +31,7 @@ pub(crate) struct Unpack {
 pub(crate) type Unpacker = unsafe fn(&Unpack);
 
 /// Defines wrappers of this module's functions, under their names, for one instruction set.
+#[cfg(target_arch = "x86_64")]
 macro_rules! wrap {
     ($features:literal: $($name:ident)*) => {$(
         /// The function of that name in [`unpack`](crate::unpack).
@@ -41,6 +42,7 @@ macro_rules! wrap {
         }
     )*};
 }
+#[cfg(target_arch = "x86_64")]
 pub(crate) use wrap;
 
 impl Unpack {
@@ -78,6 +80,7 @@ pub(crate) unsafe fn units(unpack: &Unpack) {
 }
 
 /// Codes as they are, one byte a component. As [`Unpacker`].
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // routines for codes so far are there only
 #[inline(always)]
 pub(crate) unsafe fn codes(unpack: &Unpack) {
     for row in 0..unpack.rows {

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::bit;
 use crate::error::{Corrupt, Error};
 use crate::shape::Shape;
 
@@ -19,6 +20,9 @@ pub enum ElementType {
     F16,
     /// One byte a component and a scale per token: error 1/254 of the token's largest component.
     Int8,
+    /// One bit a component, the sign of what it differs by from the mean of all tokens, and a byte of scale per token:
+    /// for ranking. Magnitudes below 2¹²⁰.
+    Bit,
 }
 
 const SCALE_BYTES: usize = size_of::<f32>();
@@ -28,7 +32,12 @@ const INT8_LARGEST: f32 = 127.0;
 
 impl ElementType {
     /// All of them, in the order of their numbers.
-    pub const ALL: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::Int8];
+    pub const ALL: [ElementType; 4] = [
+        ElementType::F32,
+        ElementType::F16,
+        ElementType::Int8,
+        ElementType::Bit,
+    ];
 
     /// The name in SQL, as in `multivector(128, f16)`.
     #[must_use]
@@ -37,6 +46,7 @@ impl ElementType {
             ElementType::F32 => "f32",
             ElementType::F16 => "f16",
             ElementType::Int8 => "int8",
+            ElementType::Bit => "bit",
         }
     }
 
@@ -55,6 +65,7 @@ impl ElementType {
             ElementType::F32 => 1,
             ElementType::F16 => 2,
             ElementType::Int8 => 3,
+            ElementType::Bit => 4,
         }
     }
 
@@ -66,6 +77,16 @@ impl ElementType {
             .find(|element| element.code() == code)
     }
 
+    /// The largest magnitude it takes (f16 also rounds down what is a little above).
+    #[must_use]
+    pub fn largest(self) -> f32 {
+        match self {
+            ElementType::F32 | ElementType::Int8 => f32::MAX,
+            ElementType::F16 => 65_504.0,
+            ElementType::Bit => bit::LIMIT.next_down(),
+        }
+    }
+
     /// The size of the payload in bytes.
     #[must_use]
     pub fn payload_bytes(self, shape: Shape) -> usize {
@@ -73,18 +94,7 @@ impl ElementType {
             ElementType::F32 => 4 * shape.values(),
             ElementType::F16 => 2 * shape.values(),
             ElementType::Int8 => SCALE_BYTES * shape.tokens() + shape.values(),
-        }
-    }
-
-    /// The parts of a payload, each of one size per token, which may be 0: scales and components.
-    pub(crate) fn sections(self, shape: Shape) -> [Range<usize>; 2] {
-        let end = self.payload_bytes(shape);
-        match self {
-            ElementType::F32 | ElementType::F16 => [0..0, 0..end],
-            ElementType::Int8 => {
-                let scales_end = SCALE_BYTES * shape.tokens();
-                [0..scales_end, scales_end..end]
-            }
+            ElementType::Bit => bit::payload_bytes(shape),
         }
     }
 
@@ -94,6 +104,7 @@ impl ElementType {
             ElementType::F32 => (4, 0..self.payload_bytes(shape)),
             ElementType::F16 => (2, 0..self.payload_bytes(shape)),
             ElementType::Int8 => (SCALE_BYTES, 0..SCALE_BYTES * shape.tokens()),
+            ElementType::Bit => (SCALE_BYTES, bit::UNITS),
         }
     }
 
@@ -119,6 +130,11 @@ impl ElementType {
                 out.copy_from_slice(&maxsim::encode_int8(values, shape.dim()).map_err(refused)?);
                 settle_int8(out, shape);
             }
+            ElementType::Bit => {
+                if !bit::encode(values, shape, out) {
+                    return Err(self.out_of_range(values, shape));
+                }
+            }
         }
         Ok(())
     }
@@ -139,6 +155,7 @@ impl ElementType {
             ElementType::Int8 => {
                 maxsim::decode_int8(payload, shape.dim()).expect("shape and size agree")
             }
+            ElementType::Bit => bit::decode(payload, shape),
         }
     }
 
@@ -156,6 +173,8 @@ impl ElementType {
                 }
                 (Unit::Scale, 1, scales)
             }
+            ElementType::Bit if bit::is_sound(payload, shape) => return Ok(()),
+            ElementType::Bit => return Err(Corrupt::Value { token: 0 }),
         };
         match unit.first_bad(part) {
             Some(at) => Err(Corrupt::Value {
@@ -168,8 +187,9 @@ impl ElementType {
     /// The error for the first component that does not fit.
     fn out_of_range(self, values: &[f32], shape: Shape) -> Error {
         let fits = |value: &f32| match self {
+            // What is less than half a step above the largest is rounded to it.
             ElementType::F16 => value.abs() < 65_520.0,
-            ElementType::F32 | ElementType::Int8 => value.is_finite(),
+            _ => value.abs() <= self.largest(),
         };
         let at = values.iter().position(|value| !fits(value)).unwrap_or(0);
         Error::OutOfRange {
@@ -227,7 +247,7 @@ fn position<T>(numbers: &[T], bad: impl Fn(&T) -> bool) -> Option<usize> {
 ///
 /// The largest component decodes to 127 · scale, rounded, and its 127th is the scale of the next encoding. For one
 /// scale in 128 rounding makes that the neighbour of the first, which is a fixed point (127 · scale then lies off
-/// the middle between two floats). The code are those of the first encoding: a last bit of the scale does not move them.
+/// the middle between two floats). The codes are those of the first encoding: a last bit of the scale does not move them.
 /// Subnormal scales have too few bits for codes to return, so tokens that small (below 10⁻³⁶) become zero.
 fn settle_int8(payload: &mut [u8], shape: Shape) {
     let (scales, codes) = payload.split_at_mut(SCALE_BYTES * shape.tokens());

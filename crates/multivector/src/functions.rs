@@ -1,13 +1,12 @@
 //! What SQL calls on values: normalise, slice, mean, rows.
 //!
 //! Used by the extension's `multivector_*` functions. All linear in the value's size; pooling, which is not, has a
-//! [module](crate::pool) of its own.
+//! [module](mod@crate::pool) of its own.
 
 use std::ops::Range;
 
 use crate::encode::encode;
 use crate::error::Error;
-use crate::layout::{HEADER_BYTES, write_header};
 use crate::shape::Shape;
 use crate::view::View;
 
@@ -27,22 +26,23 @@ pub fn normalize(view: View<'_>) -> Result<Vec<u8>, Error> {
 
 /// Divides by the Euclidean norm; leaves zeros.
 pub(crate) fn normalize_row(row: &mut [f32]) {
-    // In f64 no square of an f32 overflows or vanishes.
-    let squares: f64 = row
-        .iter()
-        .map(|&value| f64::from(value) * f64::from(value))
-        .sum();
-    if squares > 0.0 {
-        let norm = squares.sqrt();
+    let length = length_of(row);
+    if length > 0.0 {
         row.iter_mut()
-            .for_each(|value| *value = (f64::from(*value) / norm) as f32);
+            .for_each(|value| *value = (f64::from(*value) / length) as f32);
     }
 }
 
-/// The tokens of a range, from 0, bit by bit as they are stored.
+/// The Euclidean norm; in f64, where no square of an f32 overflows or vanishes.
+pub(crate) fn length_of(row: &[f32]) -> f64 {
+    let squares = row.iter().map(|&value| f64::from(value) * f64::from(value));
+    squares.sum::<f64>().sqrt()
+}
+
+/// The tokens of a range, from 0, without another rounding: a slice has the very components of the whole.
 ///
 /// # Errors
-/// [`Error::TokenRange`] when the range is empty or ends after the last token.
+/// [`Error::TokenRange`] when the range is empty or ends after the last token; as [`View::values`].
 pub fn slice(view: View<'_>, tokens: Range<usize>) -> Result<Vec<u8>, Error> {
     if tokens.is_empty() || tokens.end > view.tokens() {
         return Err(Error::TokenRange {
@@ -51,16 +51,11 @@ pub fn slice(view: View<'_>, tokens: Range<usize>) -> Result<Vec<u8>, Error> {
             tokens: view.tokens(),
         });
     }
+    // Decoded values encode to the bits they came from, so this is exact for every element type.
+    let values = view.values()?;
     let shape = Shape::new(tokens.len(), view.dim())?;
-    let element = view.element_type();
-    let mut out = Vec::with_capacity(HEADER_BYTES + element.payload_bytes(shape));
-    out.extend(write_header(element, shape));
-    for section in element.sections(view.shape()) {
-        let per_token = section.len() / view.tokens();
-        let section = &view.payload_bytes()[section];
-        out.extend(&section[tokens.start * per_token..tokens.end * per_token]);
-    }
-    Ok(out)
+    let values = &values[tokens.start * view.dim()..tokens.end * view.dim()];
+    encode(values, shape, view.element_type())
 }
 
 /// The mean of all tokens, dim components: one vector for coarse search, not normalised.

@@ -20,6 +20,7 @@
 //! | f32 | 4 · tokens · dim | components, row-major |
 //! | f16 | 2 · tokens · dim | components, row-major, IEEE half precision |
 //! | int8 | 4 · tokens + tokens · dim | a scale (f32) for each token; then codes, row-major, component = (code - 128) · scale |
+//! | bit | 8 + dim + tokens + tokens · ⌈dim / 8⌉ | units u and v (f32, powers of two); the mean, component = (code - 128) · v; a scale for each token, code · u; signs, each token from a new byte, lowest bit first; component = mean ± scale |
 //!
 //! Nothing follows: the length of a value is a function of its header, and equal values are equal bytes.
 
@@ -149,6 +150,7 @@ mod tests {
         assert_eq!(size(ElementType::F32), 12 + 181 * 512);
         assert_eq!(size(ElementType::F16), 12 + 181 * 256);
         assert_eq!(size(ElementType::Int8), 12 + 181 * 4 + 181 * 128);
+        assert_eq!(size(ElementType::Bit), 12 + 8 + 128 + 181 + 181 * 16);
     }
 
     #[test]

@@ -22,6 +22,7 @@
 //! # Dump and restore
 //! The numbers of a value, printed or decoded, encode to the value's bytes again, for every element type.
 
+mod bit;
 mod builder;
 mod element;
 mod encode;
@@ -30,6 +31,7 @@ mod functions;
 mod number;
 mod pool;
 mod shape;
+mod typmod;
 mod view;
 mod ward;
 
@@ -45,4 +47,5 @@ pub use functions::{mean, normalize, slice};
 pub use layout::encoded_size;
 pub use pool::pool;
 pub use shape::{MAX_BYTES, MAX_DIM, MAX_TOKENS, Shape};
+pub use typmod::TypeModifier;
 pub use view::{Payload, View};

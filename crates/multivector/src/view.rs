@@ -31,6 +31,8 @@ pub enum Payload<'a> {
     F16(&'a [u8]),
     /// For `score_int8`.
     Int8(&'a [u8]),
+    /// For `score_bit`.
+    Bit(&'a [u8]),
 }
 
 impl<'a> View<'a> {
@@ -109,6 +111,7 @@ impl<'a> View<'a> {
             }),
             ElementType::F16 => Payload::F16(bytes),
             ElementType::Int8 => Payload::Int8(bytes),
+            ElementType::Bit => Payload::Bit(bytes),
         }
     }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use strategies::{element, rows};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(strategies::config())]
 
     #[test]
     fn what_is_sent_is_received_as_the_same_bytes((shape, values) in rows(), element in element()) {

@@ -17,7 +17,7 @@ fn echo(input: &str) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(strategies::config())]
 
     /// Dump and restore: text of any element type, read into the same type, gives the same bytes.
     #[test]
@@ -62,7 +62,7 @@ proptest! {
 fn numbers_are_taken_in_every_usual_spelling() {
     assert_eq!(echo("[[1,2],[3,4]]"), "[[1,2],[3,4]]");
     assert_eq!(
-        echo("[[+1.50,-.5,5.,1e3,1E-7,0x]]".replace(",0x", "").as_str()),
+        echo("[[+1.50,-.5,5.,1e3,1E-7]]"),
         "[[1.5,-0.5,5,1000,1e-07]]"
     );
     assert_eq!(

@@ -77,6 +77,23 @@ impl Backend {
             .collect()
     }
 
+    /// How many file descriptors it has open.
+    pub fn descriptors(self) -> usize {
+        std::fs::read_dir(self.directory().join("fd"))
+            .expect("the process is alive")
+            .count()
+    }
+
+    /// Whether one of its connections to this port of 127.0.0.1 is still being made: the state SYN_SENT.
+    pub fn is_connecting_to(self, port: u16) -> bool {
+        let remote = format!("0100007F:{port:04X}");
+        std::fs::read_to_string(self.directory().join("net/tcp"))
+            .expect("the process is alive")
+            .lines()
+            .map(|line| line.split_whitespace().skip(2).take(2).collect::<Vec<_>>())
+            .any(|fields| fields == [remote.as_str(), "02"])
+    }
+
     /// Its resident memory in bytes.
     pub fn resident_memory(self) -> u64 {
         let status =

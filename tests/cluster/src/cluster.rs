@@ -1,6 +1,7 @@
 //! A scratch cluster: the one that tests share, or one of their own for tests that restart or crash it.
 //!
-//! The environment variable INFINITY_API_URL is taken away from the servers: a test names the server it means.
+//! Two environment variables are taken away from the servers: INFINITY_API_URL, because a test names the server it means,
+//! and RUST_BACKTRACE, with which a backend's first error takes 150 ms more and tells its user a stack.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,11 @@ use postgres::{Client, Config, NoTls};
 
 use crate::{Backend, Database};
 
-/// The shared cluster's name; `tests/run` destroys it when the tests have ended.
-const SHARED: &str = "test";
+/// The shared cluster's name, and the beginning of the others'. `tests/run` sets the variable to a name of its own, and
+/// destroys the cluster when the tests have ended; after tests by hand it runs on, for the next ones.
+fn shared_name() -> String {
+    std::env::var("INFINITY_EMBED_TEST_CLUSTER").unwrap_or_else(|_| "test".to_owned())
+}
 
 /// Root of the repository.
 pub fn repository() -> PathBuf {
@@ -36,7 +40,7 @@ impl Cluster {
     /// The cluster that all tests share. Do not restart it or change its settings.
     pub fn shared() -> &'static Self {
         static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-        CLUSTER.get_or_init(|| Self::start_named(SHARED.to_owned(), &[], &[], false))
+        CLUSTER.get_or_init(|| Self::start_named(shared_name(), &[], &[], false))
     }
 
     /// A new cluster with these lines in postgresql.conf, destroyed on drop.
@@ -51,7 +55,7 @@ impl Cluster {
     ) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{SHARED}-{}-{number}", std::process::id());
+        let name = format!("{}-{}-{number}", shared_name(), std::process::id());
         Self::start_named(name, settings, variables, true)
     }
 
@@ -86,6 +90,7 @@ impl Cluster {
             .args([command, &self.name])
             .args(arguments)
             .env_remove("INFINITY_API_URL")
+            .env_remove("RUST_BACKTRACE")
             .envs(variables.iter().copied())
             .output()
             .expect("scripts/cluster.sh can be run");

@@ -19,10 +19,12 @@ mod backend;
 mod cluster;
 mod database;
 mod report;
+mod stage;
 mod wait;
 
 pub use backend::Backend;
 pub use cluster::{Cluster, repository};
 pub use database::{Database, database_error};
 pub use report::Report;
+pub use stage::{Matrix, Stage, matrices, matrix};
 pub use wait::wait_until;

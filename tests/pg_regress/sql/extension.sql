@@ -16,16 +16,16 @@ ORDER BY p.pronamespace::regnamespace::text COLLATE "C", p.oid::regprocedure::te
 
 SELECT o.oid::regoperator AS operator, o.oprcom::regoperator AS commutator, o.oprcode
 FROM members m JOIN pg_operator o ON m.classid = 'pg_operator'::regclass AND o.oid = m.objid
-ORDER BY 1::text COLLATE "C";
+ORDER BY o.oid::regoperator::text COLLATE "C";
 
 -- Every object has a comment.
 SELECT pg_describe_object(classid, objid, 0) AS without_comment
 FROM members WHERE obj_description(objid, classid::regclass::name) IS NULL;
 
 -- Nobody but the owner calls out until that is allowed.
-SELECT p.proname FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
-WHERE has_function_privilege('public', p.oid, 'EXECUTE')
-ORDER BY p.proname COLLATE "C", p.oid;
+SELECT p.proname AS revoked FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
+WHERE NOT has_function_privilege('public', p.oid, 'EXECUTE')
+ORDER BY p.proname COLLATE "C";
 
 -- A schema of the administration's name belongs to somebody else: nothing is overwritten.
 DROP VIEW members;

@@ -4,11 +4,13 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2_signs::CODES;
+use super::prefetch::prefetch;
 use super::{
     Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride, even_tiles,
 };
-use crate::half;
 use crate::unpack::{Unpack, wrap};
+use crate::{finite, half};
 
 const LANES: usize = 8;
 const ROWS: usize = 6;
@@ -27,9 +29,11 @@ pub(super) static ARCH: Arch = Arch {
         int8,
         signs,
     },
-    codes: None,
+    codes: Some(CODES),
+    all_finite,
 };
 
+finite::wrap! {"avx2"}
 wrap! {"avx2": units int8 signs}
 
 fn pick(shape: Shape, stride: usize) -> Block {
@@ -61,8 +65,11 @@ unsafe fn block<const FULL: usize, const SETS: usize, const STRIDE: usize>(call:
             call.rows.cast::<f32>(),
             call.ahead,
         );
-        for _ in 0..call.steps {
-            ahead = prefetch(ahead);
+        for step in 0..call.steps {
+            if step % 2 == 0 {
+                // Six rows: half of what it asks for.
+                ahead = prefetch(ahead);
+            }
             for k in 0..STEP {
                 let mut tokens = [_mm256_setzero_ps(); FULL];
                 for register in 0..FULL {
@@ -108,16 +115,6 @@ unsafe fn block<const FULL: usize, const SETS: usize, const STRIDE: usize>(call:
             _mm256_storeu_ps(place, maximum);
         }
     }
-}
-
-/// Asks for the bytes of one step's share of the next block: `ROWS × STEP` units, one and a half cache lines.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn prefetch(ahead: *const u8) -> *const u8 {
-    const LEN: usize = ROWS * STEP * size_of::<f32>();
-    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(LEN - 1).cast());
-    ahead.wrapping_add(LEN)
 }
 
 /// Half precision to f32. See [`Unpacker`](crate::unpack::Unpacker).

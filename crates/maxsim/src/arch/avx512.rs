@@ -7,16 +7,19 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2_signs::CODES;
+use super::prefetch::prefetch;
 use super::{Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride};
-use crate::half;
 use crate::unpack::{Unpack, wrap};
+use crate::{finite, half};
 
 pub(super) const LANES: usize = 16;
 pub(super) const ROWS: usize = 12;
 
 pub(super) static ARCH: Arch = Arch {
     dense: DENSE,
-    codes: None,
+    codes: Some(CODES),
+    all_finite,
 };
 
 pub(super) const DENSE: Dense = Dense {
@@ -33,6 +36,7 @@ pub(super) const DENSE: Dense = Dense {
     signs,
 };
 
+finite::wrap! {"avx512f"}
 wrap! {"avx512f,avx512bw,avx512vl": units int8 signs}
 
 /// Whole registers, but for a rest of up to 8 tokens.
@@ -135,17 +139,34 @@ unsafe fn block<const FULL: usize, const PHASED: usize, const STRIDE: usize>(cal
             }
             return;
         }
+        raise(call.best, &full, &phased);
+    }
+}
+
+/// Raises a tile's maxima by the finished sums of a block.
+///
+/// # Safety
+/// `best` is valid for all lanes of the tile.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn raise<const FULL: usize, const PHASED: usize>(
+    best: *mut f32,
+    full: &[[__m512; FULL]; ROWS],
+    phased: &[[__m512; PHASED]; ROWS],
+) {
+    // SAFETY: within the lanes the caller promises.
+    unsafe {
         for register in 0..FULL {
-            let place = call.best.add(register * LANES);
+            let place = best.add(register * LANES);
             let mut maximum = _mm512_loadu_ps(place);
-            for row in &full {
+            for row in full {
                 // The second operand is the one kept when either is NaN.
                 maximum = _mm512_max_ps(row[register], maximum);
             }
             _mm512_storeu_ps(place, maximum);
         }
         for register in 0..PHASED {
-            let place = call.best.add((FULL + register) * LANES);
+            let place = best.add((FULL + register) * LANES);
             let mut maximum = _mm512_loadu_ps(place);
             for rows in phased.chunks_exact(4) {
                 let similarities = unite(
@@ -159,19 +180,6 @@ unsafe fn block<const FULL: usize, const PHASED: usize, const STRIDE: usize>(cal
             _mm512_storeu_ps(place, maximum);
         }
     }
-}
-
-/// Asks for the bytes of one step's share of the next block: `ROWS × STEP` units, three cache lines.
-///
-/// The hardware's own prefetching stops at every page: without this a document not in the cache takes 1.5 times as long.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn prefetch(ahead: *const u8) -> *const u8 {
-    const LINES: usize = ROWS * STEP * size_of::<f32>() / 64;
-    for line in 0..LINES {
-        _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * 64).cast());
-    }
-    ahead.wrapping_add(LINES * 64)
 }
 
 /// Adds up the four lanes of each query token: lane `4 t + r` of the result is token t's sum in row r.

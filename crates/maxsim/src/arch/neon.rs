@@ -7,7 +7,7 @@ use std::arch::aarch64::*;
 use super::{
     Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride, even_tiles,
 };
-use crate::unpack;
+use crate::{finite, unpack};
 
 const LANES: usize = 4;
 const ROWS: usize = 4;
@@ -28,6 +28,7 @@ pub(super) static ARCH: Arch = Arch {
         signs: unpack::signs,
     },
     codes: None,
+    all_finite: |values| finite::plain(values),
 };
 
 fn pick(shape: Shape, stride: usize) -> Block {

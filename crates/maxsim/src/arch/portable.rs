@@ -3,7 +3,7 @@
 use super::{
     Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride, even_tiles,
 };
-use crate::unpack;
+use crate::{finite, unpack};
 
 const LANES: usize = 8;
 /// Enough independent sums to hide latency, few enough for 16 registers of 4 lanes.
@@ -24,6 +24,7 @@ pub(super) static ARCH: Arch = Arch {
         signs: unpack::signs,
     },
     codes: None,
+    all_finite: |values| finite::plain(values),
 };
 
 type Sums = [[f32; LANES]; ROWS];

@@ -1,9 +1,20 @@
 //! What property tests draw from: shapes, components, element types. Included by the test files beside it.
 
-#![allow(dead_code)] // each test file uses its own share
+#![allow(dead_code)] // Each test file uses its own share.
 
 use multivector::{ElementType, Shape};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+/// The same cases in every run, and no files of failures: the seed is here.
+pub(crate) fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 200,
+        rng_seed: RngSeed::Fixed(20_240_917),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
 
 /// Components as embeddings have them, and every oddity: zeros of both signs, subnormals, the extremes.
 pub(crate) fn component() -> impl Strategy<Value = f32> {
@@ -30,7 +41,7 @@ pub(crate) fn element() -> impl Strategy<Value = ElementType> {
     proptest::sample::select(ElementType::ALL.to_vec())
 }
 
-/// A shape and its components, each row times a power of ten so that scales differ.
+/// A shape and its components.
 pub(crate) fn rows_of(
     component: impl Strategy<Value = f32> + Clone,
 ) -> impl Strategy<Value = (Shape, Vec<f32>)> {

@@ -4,6 +4,7 @@ mod outage;
 mod process;
 mod rights;
 mod tables;
+mod worker;
 
 use std::time::Duration;
 
@@ -20,11 +21,12 @@ fn server(latency: Duration) -> Server {
     })
 }
 
-/// A database that uses the server and fails fast.
+/// A database that uses the server, fails fast and has no worker but where a test wants one.
 fn database(server: &Server) -> Database<'static> {
     let database = Cluster::shared().database();
     database.set("infinity_embed.url", &server.url());
     database.set("infinity_embed.max_retries", "0");
+    database.set("infinity_embed.worker", "off");
     database
 }
 
@@ -54,9 +56,12 @@ fn count(client: &mut Client, query: &str) -> i64 {
         .get(0)
 }
 
-/// Jobs and changes that became none yet.
+/// Jobs and changes that became none yet: in one statement, since the ones turn into the others.
 fn waiting(client: &mut Client) -> i64 {
-    count(client, "infinity_embed.jobs WHERE NOT dead") + count(client, "infinity_embed.changes")
+    count(
+        client,
+        "(SELECT key FROM infinity_embed.jobs WHERE NOT dead UNION ALL SELECT key FROM infinity_embed.changes) AS w",
+    )
 }
 
 /// Rows of `passages` whose embedding is not that of their body: as many tokens, each nearly the same.

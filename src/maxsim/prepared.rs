@@ -1,0 +1,97 @@
+//! The packed query of a call site, kept in its `fn_extra`.
+//!
+//! It is recognised by PostgreSQL's word that the argument cannot change, or else by all its bytes;
+//! never by its address, which PostgreSQL reuses for other values.
+
+use maxsim::Query;
+use pgrx::{PgMemoryContexts, check_for_interrupts, pg_sys};
+
+use super::{Vectors, check_finite};
+use crate::error::SqlError;
+
+/// Query tokens scored between two looks at interrupts. A page against as many takes far below a
+/// millisecond; only values near the limits take more than one chunk's worth of patience.
+const TOKENS_PER_CHUNK: usize = 64;
+/// The query's position among the arguments.
+const QUERY_ARGUMENT: i32 = 1;
+
+/// A query ready for scoring.
+pub(super) struct Prepared {
+    identity: Vec<u8>,
+    dim: usize,
+    tokens: usize,
+    chunks: Vec<Query>,
+}
+
+impl Prepared {
+    fn new(query: &Vectors) -> Result<Prepared, SqlError> {
+        let (values, dim) = query.values("query")?;
+        check_finite("query", &values, dim)?;
+        let chunks: Result<Vec<Query>, maxsim::Error> = values
+            .chunks(TOKENS_PER_CHUNK * dim.max(1))
+            .map(|chunk| Query::new(chunk, dim))
+            .collect();
+        Ok(Prepared {
+            identity: query.identity().to_vec(),
+            dim,
+            tokens: values.len() / dim,
+            chunks: chunks?,
+        })
+    }
+
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// # Errors
+    /// 22000 where a document has another dimension.
+    pub(super) fn check_dim(&self, document: usize) -> Result<(), SqlError> {
+        if document == self.dim {
+            return Ok(());
+        }
+        Err(SqlError::dimensions_differ(document, self.dim))
+    }
+
+    /// The score of one document: a query's score is the sum of its tokens'.
+    pub(super) fn sum(
+        &self,
+        score: impl Fn(&Query) -> Result<f64, maxsim::Error>,
+    ) -> Result<f64, SqlError> {
+        let mut sum = 0.0;
+        for (index, chunk) in self.chunks.iter().enumerate() {
+            if index > 0 {
+                check_for_interrupts!();
+            }
+            sum += score(chunk)?;
+        }
+        Ok(sum)
+    }
+}
+
+/// Calls `body` with the prepared form of `query`.
+pub(super) fn with_prepared<Result_>(
+    query: &Vectors,
+    fcinfo: pg_sys::FunctionCallInfo,
+    body: impl FnOnce(&Prepared) -> Result<Result_, SqlError>,
+) -> Result<Result_, SqlError> {
+    // SAFETY: PostgreSQL passes a valid fcinfo; its flinfo is null only in direct calls from C.
+    let Some(function) = (unsafe { (*fcinfo).flinfo.as_mut() }) else {
+        return body(&Prepared::new(query)?);
+    };
+    let kept = function.fn_extra.cast::<Prepared>();
+    // SAFETY: `fn_extra` is ours alone: null, or the Prepared that the lines below put there, which
+    // lives as long as fn_mcxt, and so as the call site. Nothing else refers to it during a call.
+    if let Some(kept) = unsafe { kept.as_mut() } {
+        // SAFETY: a valid FmgrInfo.
+        let cannot_change = unsafe { pg_sys::get_fn_expr_arg_stable(function, QUERY_ARGUMENT) };
+        if !cannot_change && kept.identity != query.identity() {
+            *kept = Prepared::new(query)?;
+        }
+        return body(kept);
+    }
+    let made =
+        PgMemoryContexts::For(function.fn_mcxt).leak_and_drop_on_delete(Prepared::new(query)?);
+    function.fn_extra = made.cast();
+    // SAFETY: leaked into fn_mcxt just now.
+    body(unsafe { &*made })
+}

@@ -1,0 +1,97 @@
+//! Arguments and results of type `multivector`.
+//!
+//! A stored value is validated before use, always: [`Multivector::view`] is the only way to its
+//! numbers, and corrupt bytes are an error (XX001) and never a crash.
+
+use multivector::{ElementType, Shape, View, encode_into, encoded_size, layout};
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::{datum::Datum, pg_sys};
+
+use crate::detoast::Detoasted;
+use crate::error::SqlError;
+use crate::sql_type::sql_type;
+
+/// An argument.
+pub(crate) struct Multivector(Detoasted);
+
+impl Multivector {
+    /// The value, its header and length checked.
+    ///
+    /// # Errors
+    /// XX001.
+    pub(crate) fn view(&self) -> Result<View<'_>, SqlError> {
+        View::parse(self.0.bytes())
+            .map_err(|corrupt| SqlError::from(multivector::Error::Corrupt(corrupt)))
+    }
+
+    pub(crate) fn detoasted(&self) -> &Detoasted {
+        &self.0
+    }
+
+    /// The same value as a result.
+    pub(crate) fn into_stored(self) -> Stored {
+        Stored(self.0.into_datum())
+    }
+}
+
+// SAFETY: the SQL declarations give only multivectors to arguments of this type, in STRICT functions.
+unsafe impl<'fcx> ArgAbi<'fcx> for Multivector {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as said above.
+        Multivector(unsafe { arg.unbox_unchecked() })
+    }
+}
+
+/// A result: a whole varlena in the current memory context.
+pub(crate) struct Stored(pg_sys::Datum);
+
+impl Stored {
+    /// Encodes row-major values straight into PostgreSQL's memory.
+    ///
+    /// # Errors
+    /// Those of [`encode_into`].
+    pub(crate) fn encode(
+        values: &[f32],
+        shape: Shape,
+        element: ElementType,
+    ) -> Result<Stored, SqlError> {
+        let bytes = encoded_size(element, shape)?;
+        let (stored, out) = Stored::allocate(bytes);
+        encode_into(values, shape, element, out)?;
+        Ok(stored)
+    }
+
+    /// A copy of encoded bytes.
+    pub(crate) fn copy(bytes: &[u8]) -> Stored {
+        let (stored, out) = Stored::allocate(bytes.len());
+        out.copy_from_slice(bytes);
+        stored
+    }
+
+    pub(crate) fn into_datum(self) -> pg_sys::Datum {
+        self.0
+    }
+
+    fn allocate(bytes: usize) -> (Stored, &'static mut [u8]) {
+        let size = layout::LENGTH_WORD_BYTES + bytes;
+        // SAFETY: palloc gives `size` bytes or raises; the slice is what follows the length word, and
+        // its two callers use it up before they return.
+        unsafe {
+            let start = pg_sys::palloc0(size).cast::<u8>();
+            pgrx::set_varsize_4b(start.cast(), size as i32);
+            let out = std::slice::from_raw_parts_mut(start.add(layout::LENGTH_WORD_BYTES), bytes);
+            (Stored(pg_sys::Datum::from(start)), out)
+        }
+    }
+}
+
+// SAFETY: returns a multivector datum in the caller's memory context.
+unsafe impl BoxRet for Stored {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        // SAFETY: a whole varlena (see the makers above).
+        unsafe { fcinfo.return_raw_datum(self.0) }
+    }
+}
+
+sql_type!(Multivector, "multivector");
+sql_type!(Stored, "multivector");

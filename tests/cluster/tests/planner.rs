@@ -1,0 +1,144 @@
+//! What the planner makes of a ranking: parallel plans where the table says so, and costs that follow the documents' size.
+//!
+//! A table of TOASTed documents has a tiny heap of its own, from which PostgreSQL concludes that workers do not pay. The
+//! documentation's advice, `ALTER TABLE … SET (parallel_workers = N)`, is held here to what it promises.
+
+use cluster_tests::{Cluster, Database};
+use postgres::{Client, SimpleQueryMessage};
+
+const RANKING: &str =
+    "SELECT id FROM passages ORDER BY embedding @# (SELECT embedding FROM queries), id LIMIT 10";
+
+/// Passages of `tokens` tokens x 128 components, f16, all different: runs of consecutive tokens of a few random documents.
+fn passages(database: &Database<'_>, table: &str, rows: u32, tokens: u32) {
+    database.run(&format!(
+        "SELECT setseed(0.5);
+        CREATE TABLE {table} (id bigserial PRIMARY KEY, embedding multivector(128, f16));
+        INSERT INTO {table} (embedding)
+            WITH documents AS MATERIALIZED (
+                SELECT multivector_agg(token) AS embedding FROM (
+                    SELECT document, array_agg((random() - 0.5)::real) AS token
+                    FROM generate_series(1, 10) AS document, generate_series(1, {tokens} + {rows} / 10) AS row,
+                        generate_series(1, 128) AS component
+                    GROUP BY document, row) AS tokens
+                GROUP BY document)
+            SELECT multivector_slice(embedding, first, first + {tokens} - 1)
+            FROM documents, generate_series(1, {rows} / 10) AS first;
+        ANALYZE {table}"
+    ));
+}
+
+/// A query of 32 tokens.
+fn query(database: &Database<'_>) {
+    database.run(
+        "SELECT setseed(0.25);
+        CREATE TABLE queries (embedding multivector(128));
+        INSERT INTO queries SELECT multivector_agg(token) FROM (
+            SELECT array_agg((random() - 0.5)::real) AS token
+            FROM generate_series(1, 32) AS row, generate_series(1, 128) AS component GROUP BY row) AS tokens",
+    );
+}
+
+/// The first column of a statement's rows.
+fn column(client: &mut Client, statement: &str) -> Vec<String> {
+    let messages = client
+        .simple_query(statement)
+        .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    messages
+        .iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        })
+        .collect()
+}
+
+fn plan(client: &mut Client, statement: &str) -> String {
+    column(client, &format!("EXPLAIN (FORMAT json) {statement}")).join("\n")
+}
+
+/// The number after the first `"name": ` of a plan, which is that of its topmost node.
+fn number(plan: &str, name: &str) -> Option<f64> {
+    let (_, rest) = plan.split_once(&format!("\"{name}\": "))?;
+    rest.split(&[',', '\n'][..]).next()?.trim().parse().ok()
+}
+
+#[test]
+fn parallel_workers_of_the_table_give_a_parallel_ranking_with_the_same_rows() {
+    let database = Cluster::shared().database();
+    passages(&database, "passages", 2000, 140);
+    query(&database);
+    let mut client = database.client();
+    let without = plan(&mut client, RANKING);
+    assert_eq!(number(&without, "Workers Planned"), None, "{without}");
+    let serial = column(&mut client, RANKING);
+    assert_eq!(serial.len(), 10);
+
+    client
+        .batch_execute("ALTER TABLE passages SET (parallel_workers = 2)")
+        .expect("the owner may say so");
+    let with = plan(&mut client, RANKING);
+    assert_eq!(number(&with, "Workers Planned"), Some(2.0), "{with}");
+    let scan = with
+        .split("\"Node Type\"")
+        .find(|node| node.contains("\"Relation Name\": \"passages\""))
+        .unwrap_or_else(|| panic!("no scan of the table: {with}"));
+    assert!(scan.contains("\"Parallel Aware\": true"), "{scan}");
+    assert_eq!(column(&mut client, RANKING), serial);
+}
+
+#[test]
+fn a_parallel_sum_of_scores_agrees_with_the_serial_one() {
+    const SUM: &str =
+        "SELECT sum(maxsim(embedding, (SELECT embedding FROM queries))) FROM passages";
+    let database = Cluster::shared().database();
+    passages(&database, "passages", 500, 140);
+    query(&database);
+    database.run("ALTER TABLE passages SET (parallel_workers = 2)");
+    let mut client = database.client();
+    // Costs aside: the rows are few, and what counts is that workers take part.
+    client
+        .batch_execute("SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0")
+        .expect("a session may say so");
+    let analysed = column(
+        &mut client,
+        &format!("EXPLAIN (ANALYZE, FORMAT json) {SUM}"),
+    )
+    .join("\n");
+    assert!(
+        analysed.contains("\"Workers Launched\": 2")
+            || analysed.contains("\"Workers Launched\": 1"),
+        "{analysed}"
+    );
+    let parallel: f64 = column(&mut client, SUM)[0].parse().expect("a number");
+    client
+        .batch_execute("SET max_parallel_workers_per_gather = 0")
+        .expect("a session may say so");
+    let serial: f64 = column(&mut client, SUM)[0].parse().expect("a number");
+    assert!(serial.abs() > 1.0, "{serial}");
+    // Only the order of summation differs.
+    assert!(
+        (parallel - serial).abs() <= 1e-9 * serial.abs(),
+        "{parallel} and {serial}"
+    );
+}
+
+#[test]
+fn a_score_costs_more_the_larger_its_documents_are() {
+    let database = Cluster::shared().database();
+    passages(&database, "passages", 200, 180);
+    passages(&database, "pages", 200, 1030);
+    query(&database);
+    let mut client = database.client();
+    let mut cost = |table: &str| {
+        let statement = format!("SELECT embedding @# (SELECT embedding FROM queries) FROM {table}");
+        let scored = plan(&mut client, &statement);
+        let bare = plan(&mut client, &format!("SELECT id FROM {table}"));
+        let total = |plan: &str| number(plan, "Total Cost").expect("a plan has a cost");
+        (total(&scored) - total(&bare)) / 200.0
+    };
+    let (passage, page) = (cost("passages"), cost("pages"));
+    // 46 KB are 6 pages of TOAST or more, and 264 KB are 33 or more, at seq_page_cost = 1 each.
+    assert!((6.0..9.0).contains(&passage), "{passage} per passage");
+    assert!((33.0..45.0).contains(&page), "{page} per page");
+}
