@@ -137,7 +137,7 @@ BEGIN
                         AND c.casttarget = a.atttypid AND c.castcontext IN ('a', 'i')));
     IF NOT FOUND THEN
         RAISE EXCEPTION 'column "%" of % cannot hold embeddings', target, relation
-            USING ERRCODE = 'datatype_mismatch', HINT = 'It must be a plain column of type real[].';
+            USING ERRCODE = 'datatype_mismatch', HINT = 'It must be a plain column of type multivector or real[].';
     END IF;
     FOR part IN SELECT t.relid FROM pg_partition_tree(relation) AS t
                 UNION SELECT relation LOOP

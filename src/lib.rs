@@ -61,9 +61,14 @@ extension_sql_file!(
     requires = ["queue_targets"]
 );
 extension_sql_file!(
+    "../sql/66-queue-views.sql",
+    name = "queue_views",
+    requires = ["queue_process"]
+);
+extension_sql_file!(
     "../sql/90-privileges.sql",
     name = "privileges",
-    requires = ["embed", "trigger", "queue_process"],
+    requires = ["embed", "trigger", "queue_views"],
     finalize
 );
 

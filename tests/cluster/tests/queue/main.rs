@@ -4,6 +4,7 @@ mod outage;
 mod process;
 mod rights;
 mod tables;
+mod views;
 mod worker;
 
 use std::time::Duration;

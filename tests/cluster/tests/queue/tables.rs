@@ -41,7 +41,7 @@ fn images_are_embedded_and_a_broken_one_fails_alone() {
     let server = server(Duration::ZERO);
     let database = database(&server);
     database.run(&format!(
-        "CREATE TABLE pages (id bigserial PRIMARY KEY, image bytea, embedding double precision[]);
+        "CREATE TABLE pages (id bigserial PRIMARY KEY, image bytea, embedding multivector);
          INSERT INTO pages (image) SELECT decode('{PIXEL}', 'base64') FROM generate_series(1, 5);
          INSERT INTO pages (image) VALUES ('not an image');
          SELECT infinity_embed.auto_embed('pages', source => 'image', target => 'embedding')"
@@ -51,7 +51,7 @@ fn images_are_embedded_and_a_broken_one_fails_alone() {
     assert_eq!(
         count(
             &mut client,
-            "pages WHERE embedding IS NOT NULL AND array_ndims(embedding) = 2"
+            "pages WHERE embedding IS NOT NULL AND multivector_dims(embedding) = 128"
         ),
         5
     );
@@ -209,6 +209,7 @@ fn a_dump_carries_the_definitions_and_what_waits() {
     assert!(dump.status.success());
     let copy = cluster.empty_database();
     copy.set("infinity_embed.url", &server.url());
+    copy.set("infinity_embed.worker", "off");
     let restored = copy.psql(&String::from_utf8(dump.stdout).unwrap());
     assert_eq!(String::from_utf8_lossy(&restored.stderr), "");
     let mut client = copy.client();
