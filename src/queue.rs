@@ -104,7 +104,7 @@ fn queue_retry_dead(relation: Option<pg_sys::Oid>) -> i64 {
 #[pg_extern(sql = false)]
 fn queue_vectors(bytes: &[u8], dim: i32) -> RealArray {
     let row_bytes = usize::try_from(dim).unwrap_or_default() * size_of::<f32>();
-    if row_bytes == 0 || bytes.is_empty() || bytes.len() % row_bytes != 0 {
+    if row_bytes == 0 || bytes.is_empty() || !bytes.len().is_multiple_of(row_bytes) {
         SqlError::not_vectors(bytes.len(), dim).raise();
     }
     let values = bytes

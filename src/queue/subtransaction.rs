@@ -38,7 +38,7 @@ pub(super) fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
         }
-        Err(error)
+        Err(Box::new(error))
     })
     .execute();
     // SAFETY: both live on, as PL/pgSQL's own exception blocks rely on.
@@ -46,7 +46,7 @@ pub(super) fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
     }
-    result.map_err(failure)
+    result.map_err(|error| failure(*error))
 }
 
 fn failure(error: CaughtError) -> Failure {

@@ -91,11 +91,7 @@ fn queue_wake() {
 /// Neither allocates nor locks nor can panic, but in PostgreSQL's own registration.
 unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     match event {
-        pg_sys::XactEvent::XACT_EVENT_COMMIT => {
-            if WANTED.swap(false, Ordering::Relaxed) {
-                register();
-            }
-        }
+        pg_sys::XactEvent::XACT_EVENT_COMMIT if WANTED.swap(false, Ordering::Relaxed) => register(),
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
             WANTED.store(false, Ordering::Relaxed);
         }
