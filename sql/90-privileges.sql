@@ -8,7 +8,24 @@ REVOKE ALL ON FUNCTION
     infinity_embed_health(),
     infinity_embed_models(),
     infinity_embed_text_trigger(),
-    infinity_embed_image_trigger()
+    infinity_embed_image_trigger(),
+    infinity_embed.auto_embed(regclass, text, text, text, boolean, boolean)
+FROM PUBLIC;
+
+-- process_queue() works for every table, so it is for those who run the server. The rest is called
+-- by C as the extension's owner.
+REVOKE ALL ON PROCEDURE infinity_embed.process_queue(bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION
+    infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, boolean),
+    infinity_embed.make_triggers(regclass),
+    infinity_embed.remove_target(regclass, name),
+    infinity_embed.requeue_dead(regclass),
+    infinity_embed.wake(),
+    infinity_embed.tidy_queue(),
+    infinity_embed.make_jobs(),
+    infinity_embed.claim_jobs(integer, integer, interval, boolean),
+    infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], integer),
+    infinity_embed.postpone_jobs(integer, bigint, text[], text, interval)
 FROM PUBLIC;
 
 -- SECURITY INVOKER: GRANT itself decides whether the caller may. The functions' schema is where
@@ -58,8 +75,9 @@ AS $function$
     JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
                     AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
     JOIN pg_proc p ON p.oid = d.objid
-    WHERE e.extname = 'infinity_embed' AND p.pronamespace = e.extnamespace
-      AND p.proname LIKE 'infinity\_embed\_%'
+    WHERE e.extname = 'infinity_embed'
+      AND (p.pronamespace = e.extnamespace AND p.proname LIKE 'infinity\_embed\_%'
+           OR p.pronamespace = 'infinity_embed'::regnamespace AND p.proname = 'auto_embed')
     ORDER BY p.proname
 $function$;
 COMMENT ON FUNCTION infinity_embed.outgoing_functions() IS

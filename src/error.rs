@@ -5,6 +5,7 @@
 
 mod client;
 mod multivector;
+mod queue;
 mod values;
 
 use pgrx::pg_sys::panic::ErrorReport;
@@ -50,6 +51,12 @@ impl SqlError {
             None => place,
         });
         self
+    }
+
+    /// Message and detail in one line, for a column that a person reads.
+    pub(crate) fn summary(&self) -> String {
+        let parts = [Some(self.message.as_str()), self.detail.as_deref()];
+        to_database(&parts.into_iter().flatten().collect::<Vec<_>>().join(": "))
     }
 
     /// Message, detail and hint in one line, for a column that a person reads.

@@ -15,6 +15,7 @@ mod interrupt;
 mod matrix;
 mod maxsim;
 mod multivector;
+mod queue;
 mod settings;
 mod sql_type;
 mod trigger;
@@ -48,10 +49,26 @@ extension_sql_file!(
     name = "maxsim_multivector",
     requires = ["multivector", "maxsim"]
 );
+extension_sql_file!("../sql/60-queue.sql", name = "queue", requires = ["embed"]);
+extension_sql_file!(
+    "../sql/62-queue-targets.sql",
+    name = "queue_targets",
+    requires = ["queue"]
+);
+extension_sql_file!(
+    "../sql/64-queue-process.sql",
+    name = "queue_process",
+    requires = ["queue_targets"]
+);
+extension_sql_file!(
+    "../sql/66-queue-views.sql",
+    name = "queue_views",
+    requires = ["queue_process"]
+);
 extension_sql_file!(
     "../sql/90-privileges.sql",
     name = "privileges",
-    requires = ["embed", "trigger"],
+    requires = ["embed", "trigger", "queue_views"],
     finalize
 );
 

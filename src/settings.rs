@@ -35,6 +35,7 @@ const MIN_TIMEOUT_SECONDS: f64 = 0.001;
 const MAX_RETRIES: i32 = 100;
 const MAX_BATCH_SIZE: i32 = 2_048;
 const MAX_CONCURRENCY: i32 = 64;
+const MAX_ATTEMPTS: i32 = 1_000;
 const MAX_CACHE_KB: i32 = 1024 * 1024;
 /// Infinity's own image library refuses more.
 const MAX_IMAGE_PIXELS: i32 = 178_956_970;
@@ -52,6 +53,8 @@ static RETRIES: GucSetting<i32> = GucSetting::<i32>::new(3);
 static EMBED_BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(10);
 static CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(4);
 static NORMALIZE: GucSetting<bool> = GucSetting::<bool>::new(false);
+static ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(5);
+static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static CACHE_SIZE_KB: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024);
 static IMAGE_PIXELS: GucSetting<i32> = GucSetting::<i32>::new(40_000_000);
 static RESPONSE_SIZE_KB: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
@@ -70,6 +73,7 @@ pub(crate) fn define() {
     define_connection();
     define_model();
     define_limits();
+    define_queue();
     #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17", feature = "pg18"))]
     // SAFETY: called while the library is loaded, with a NUL-terminated literal.
     unsafe {
@@ -248,6 +252,27 @@ fn define_limits() {
     );
 }
 
+fn define_queue() {
+    GucRegistry::define_bool_guc(
+        c"infinity_embed.worker",
+        c"Start a background worker for queued rows when a transaction that queued some commits.",
+        c"Turn it off where CALL infinity_embed.process_queue() is run instead.",
+        &WORKER,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"infinity_embed.max_attempts",
+        c"How often a queued row is tried that cannot be embedded.",
+        c"Then its job is dead until infinity_embed.retry_dead() or a change of the row. An outage of the Infinity server counts for no row.",
+        &ATTEMPTS,
+        1,
+        MAX_ATTEMPTS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
+
 /// The URL's setting, whose boot value is the environment's where it has one.
 fn url_setting() -> &'static GucSetting<Option<CString>> {
     let from_environment = std::env::var(URL_VARIABLE)
@@ -323,7 +348,7 @@ pub(crate) fn config(identity: Identity) -> Result<Config, SqlError> {
             WireEncoding::Float => Encoding::Float,
         },
         dim: identity.dim,
-        timeout: Duration::from_secs_f64(TIMEOUT.get()),
+        timeout: timeout(),
         max_retries: unsigned(&RETRIES) as u32,
         batch_size: unsigned(&EMBED_BATCH_SIZE),
         max_concurrency: unsigned(&CONCURRENCY),
@@ -331,6 +356,21 @@ pub(crate) fn config(identity: Identity) -> Result<Config, SqlError> {
         max_image_pixels: unsigned(&IMAGE_PIXELS) as u64,
         max_response_bytes: unsigned(&RESPONSE_SIZE_KB) as u64 * 1024,
     })
+}
+
+/// Whether writers start a worker for what they have queued.
+pub(crate) fn wants_worker() -> bool {
+    WORKER.get()
+}
+
+/// Attempts after which a queued row is given up.
+pub(crate) fn max_attempts() -> i32 {
+    ATTEMPTS.get()
+}
+
+/// Longest time for one request with its retries.
+pub(crate) fn timeout() -> Duration {
+    Duration::from_secs_f64(TIMEOUT.get())
 }
 
 /// Bytes that the cache of query embeddings may take; 0 is off.

@@ -1,0 +1,168 @@
+-- The queue: what is to be kept embedded, the changes that writers note, and the jobs made of them.
+--
+-- Writers only append: a statement's changes go into a table without an index, so that noting 100,000
+-- rows costs less than writing them, and no writer ever waits for another or for a worker. Whoever
+-- works the queue off makes one job per row of them.
+--
+-- Whatever runs here runs as the extension's owner and evaluates nothing that belongs to a user: keys
+-- and sources become text by their types' output functions (concat, format), never by casts or
+-- operators, which anybody who owns a type can define.
+
+CREATE TABLE infinity_embed.targets (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation regclass NOT NULL,
+    target name NOT NULL,
+    source text NOT NULL,
+    source_columns name[] NOT NULL,
+    key_columns name[] NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('text', 'image')),
+    model text NOT NULL,
+    dim integer,
+    normalize boolean NOT NULL,
+    embedded bigint NOT NULL DEFAULT 0,
+    rate double precision,
+    problem text,
+    paused_until timestamptz,
+    UNIQUE (relation, target)
+);
+COMMENT ON SEQUENCE infinity_embed.targets_id_seq IS 'numbers the targets';
+COMMENT ON TABLE infinity_embed.targets IS 'columns that are kept embedded; written by auto_embed()';
+COMMENT ON COLUMN infinity_embed.targets.source IS 'SQL expression over the row; a plain column is a quoted name';
+COMMENT ON COLUMN infinity_embed.targets.source_columns IS 'columns whose change makes a job';
+COMMENT ON COLUMN infinity_embed.targets.dim IS 'dimension that the server must have; NULL takes the server''s';
+COMMENT ON COLUMN infinity_embed.targets.rate IS 'rows per second of the last batch';
+COMMENT ON COLUMN infinity_embed.targets.problem IS 'why nothing at all could be embedded last time';
+
+CREATE TABLE infinity_embed.changes (
+    target_id integer NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT now()
+) WITH (autovacuum_vacuum_scale_factor = 0.05);
+COMMENT ON TABLE infinity_embed.changes IS 'rows written since jobs were last made of them';
+COMMENT ON COLUMN infinity_embed.changes.key IS 'the row''s primary key as text; a composite one as an array';
+
+-- claim is a number per claimed batch. A change of the row while its job is claimed takes the claim
+-- away, so that whoever holds the batch can neither delete the job nor count against it.
+CREATE TABLE infinity_embed.jobs (
+    target_id integer NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    enqueued_at timestamptz NOT NULL DEFAULT now(),
+    not_before timestamptz NOT NULL DEFAULT now(),
+    claim bigint,
+    claimed_by integer,
+    claimed_at timestamptz,
+    leased_until timestamptz,
+    attempts integer NOT NULL DEFAULT 0,
+    dead boolean NOT NULL DEFAULT false,
+    error text,
+    PRIMARY KEY (target_id, key)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+COMMENT ON TABLE infinity_embed.jobs IS 'rows that wait for their embedding, one job each';
+COMMENT ON COLUMN infinity_embed.jobs.key IS 'the row''s primary key as text; a composite one as an array';
+CREATE INDEX jobs_ready ON infinity_embed.jobs (target_id, not_before) WHERE NOT dead;
+COMMENT ON INDEX infinity_embed.jobs_ready IS 'finds the oldest jobs of a target';
+
+CREATE SEQUENCE infinity_embed.claims;
+COMMENT ON SEQUENCE infinity_embed.claims IS 'numbers the claimed batches';
+
+SELECT pg_extension_config_dump('infinity_embed.targets', '');
+SELECT pg_extension_config_dump('infinity_embed.targets_id_seq', '');
+SELECT pg_extension_config_dump('infinity_embed.changes', '');
+SELECT pg_extension_config_dump('infinity_embed.jobs', '');
+SELECT pg_extension_config_dump('infinity_embed.claims', '');
+
+CREATE FUNCTION infinity_embed.key_expression(key_columns name[], row_alias text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE COST 100
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT CASE count(*)
+        WHEN 1 THEN min(part)
+        ELSE format('ARRAY[%s]::pg_catalog.text', string_agg(part, ', ' ORDER BY place))
+    END
+    FROM (SELECT format('pg_catalog.concat(%s.%I)', row_alias, name) AS part, place
+          FROM unnest(key_columns) WITH ORDINALITY AS k(name, place)) AS parts
+$function$;
+COMMENT ON FUNCTION infinity_embed.key_expression(name[], text) IS
+    'SQL that makes a job''s key of a row';
+
+-- Whether two rows differ in a source: bytes for text and bytea, else what the types print.
+CREATE FUNCTION infinity_embed.difference(relation regclass, source_columns name[]) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 100
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT string_agg(CASE
+        WHEN a.atttypid IN ('text'::regtype, 'varchar'::regtype) THEN
+            format('o.%1$I COLLATE "C" IS DISTINCT FROM n.%1$I COLLATE "C"', a.attname)
+        WHEN a.atttypid = 'bytea'::regtype THEN
+            format('o.%1$I IS DISTINCT FROM n.%1$I', a.attname)
+        ELSE
+            format('format(''%%L'', o.%1$I) <> format(''%%L'', n.%1$I)', a.attname)
+        END, ' OR ' ORDER BY a.attnum)
+    FROM pg_attribute AS a
+    WHERE a.attrelid = relation AND a.attname = ANY (source_columns) AND NOT a.attisdropped
+$function$;
+COMMENT ON FUNCTION infinity_embed.difference(regclass, name[]) IS
+    'SQL that compares the sources of the rows o and n';
+
+-- Starts the worker when the transaction commits, unless there is one that will see its changes.
+CREATE FUNCTION infinity_embed.wake() RETURNS void
+    AS 'MODULE_PATHNAME', 'queue_wake_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 100;
+COMMENT ON FUNCTION infinity_embed.wake() IS 'asks for a worker at the end of the transaction';
+
+-- DML that names a partition fires the partition's statement triggers, DML that names the parent the
+-- parent's: both have them, and both queue for the parent.
+CREATE FUNCTION infinity_embed.enqueue() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE COST 1000
+    SET search_path = pg_catalog, pg_temp
+    SET datestyle = 'ISO, MDY'
+    SET intervalstyle = 'postgres'
+    SET extra_float_digits = 1
+    SET bytea_output = 'hex'
+AS $function$
+DECLARE
+    target infinity_embed.targets;
+    note constant text := 'INSERT INTO infinity_embed.changes (target_id, key) SELECT %s, %s';
+    new_key text;
+    old_key text;
+    noted bigint := 0;
+BEGIN
+    FOR target IN
+        SELECT t.* FROM infinity_embed.targets AS t
+        WHERE t.relation = TG_RELID OR t.relation IN (SELECT a.relid FROM pg_partition_ancestors(TG_RELID) AS a)
+    LOOP
+        new_key := infinity_embed.key_expression(target.key_columns, 'n');
+        old_key := infinity_embed.key_expression(target.key_columns, 'o');
+        CASE TG_OP
+        WHEN 'INSERT' THEN
+            EXECUTE format(note || ' FROM new_rows AS n', target.id, new_key);
+            GET DIAGNOSTICS noted = ROW_COUNT;
+        WHEN 'UPDATE' THEN
+            EXECUTE format(note || ' FROM (SELECT *, %s AS infinity_embed_key FROM new_rows AS n) AS n
+                 LEFT JOIN (SELECT *, %s AS infinity_embed_key FROM old_rows AS o) AS o USING (infinity_embed_key)
+                 WHERE o.infinity_embed_key IS NULL OR %s',
+                target.id, 'n.infinity_embed_key', new_key, old_key,
+                infinity_embed.difference(TG_RELID, target.source_columns));
+            GET DIAGNOSTICS noted = ROW_COUNT;
+            -- Of rows whose key has changed.
+            EXECUTE format(
+                'DELETE FROM infinity_embed.jobs WHERE target_id = %s AND key IN (
+                     SELECT %s FROM old_rows AS o EXCEPT ALL SELECT %s FROM new_rows AS n)',
+                target.id, old_key, new_key);
+        WHEN 'DELETE' THEN
+            EXECUTE format(
+                'DELETE FROM infinity_embed.jobs WHERE target_id = %s AND key IN (SELECT %s FROM old_rows AS o)',
+                target.id, old_key);
+        WHEN 'TRUNCATE' THEN
+            -- Of a truncated partition the jobs go when it is seen that their rows have gone.
+            DELETE FROM infinity_embed.jobs WHERE target_id = target.id AND target.relation = TG_RELID;
+            DELETE FROM infinity_embed.changes WHERE target_id = target.id AND target.relation = TG_RELID;
+        END CASE;
+        IF noted > 0 THEN
+            PERFORM infinity_embed.wake();
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.enqueue() IS 'statement trigger of auto_embed(): notes the changed rows';

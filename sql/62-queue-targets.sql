@@ -1,0 +1,248 @@
+-- Switching it on and off. What users call is C: it checks, as the caller, that the table is theirs, and
+-- then calls its namesake below as the extension's owner.
+
+CREATE FUNCTION infinity_embed.auto_embed(relation regclass, source text, target text,
+        model text DEFAULT NULL, normalized boolean DEFAULT NULL, only_missing boolean DEFAULT false)
+    RETURNS text
+    AS 'MODULE_PATHNAME', 'queue_auto_embed_wrapper'
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 100000;
+COMMENT ON FUNCTION infinity_embed.auto_embed(regclass, text, text, text, boolean, boolean) IS
+    'keeps a column embedded from now on, and queues the rows that are there';
+
+CREATE FUNCTION infinity_embed.stop_auto_embed(relation regclass, target text DEFAULT NULL)
+    RETURNS text
+    AS 'MODULE_PATHNAME', 'queue_stop_auto_embed_wrapper'
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 100000;
+COMMENT ON FUNCTION infinity_embed.stop_auto_embed(regclass, text) IS
+    'undoes auto_embed() for one column or all; the embeddings stay';
+
+CREATE FUNCTION infinity_embed.retry_dead(relation regclass) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'queue_retry_dead_wrapper'
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 100000;
+COMMENT ON FUNCTION infinity_embed.retry_dead(regclass) IS
+    'queues the dead jobs of a table again';
+
+-- As the caller: the columns that an expression refers to, by making a view of it and looking at what
+-- that depends on. Nothing of it is executed.
+CREATE FUNCTION infinity_embed.source_of(relation regclass, expression text, OUT source text,
+        OUT source_columns name[], OUT kind text) RETURNS record
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    type oid;
+    category "char";
+BEGIN
+    SELECT quote_ident(a.attname), ARRAY[a.attname], a.atttypid INTO source, source_columns, type
+    FROM pg_attribute AS a
+    WHERE a.attrelid = relation AND a.attname = expression AND a.attnum > 0 AND NOT a.attisdropped;
+    IF NOT FOUND THEN
+        EXECUTE format('CREATE TEMPORARY VIEW infinity_embed_source AS SELECT (%s) AS source FROM %s',
+                       expression, relation);
+        SELECT a.atttypid INTO type FROM pg_attribute AS a
+        WHERE a.attrelid = 'pg_temp.infinity_embed_source'::regclass AND a.attnum = 1;
+        SELECT array_agg(DISTINCT a.attname) FILTER (WHERE d.refobjid = relation) INTO source_columns
+        FROM pg_rewrite AS r
+        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+             AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+        LEFT JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND a.attnum > 0
+        WHERE r.ev_class = 'pg_temp.infinity_embed_source'::regclass
+        HAVING bool_and(d.refobjid = relation);
+        DROP VIEW pg_temp.infinity_embed_source;
+        IF source_columns IS NULL OR array_position(source_columns, NULL) = 1 THEN
+            RAISE EXCEPTION 'source must be made of columns of %', relation
+                USING ERRCODE = 'invalid_parameter_value',
+                      DETAIL = format('The source is: %s', expression),
+                      HINT = 'Name a column, or write an expression such as concat_ws(E''\n'', title, body).';
+        END IF;
+        source := format('(%s)', expression);
+        source_columns := array_remove(source_columns, NULL);
+    END IF;
+    WITH RECURSIVE base AS (
+        SELECT t.oid, t.typtype, t.typbasetype, t.typcategory FROM pg_type AS t WHERE t.oid = type
+        UNION ALL
+        SELECT t.oid, t.typtype, t.typbasetype, t.typcategory FROM pg_type AS t
+        JOIN base AS b ON b.typtype = 'd' AND t.oid = b.typbasetype)
+    SELECT CASE WHEN b.oid = 'bytea'::regtype THEN 'image' WHEN b.typcategory = 'S' THEN 'text' END
+    INTO kind FROM base AS b WHERE b.typtype <> 'd';
+    IF kind IS NULL THEN
+        RAISE EXCEPTION 'source is of type %, not text or bytea', format_type(type, NULL)
+            USING ERRCODE = 'datatype_mismatch';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.source_of(regclass, text) IS
+    'checks the source of auto_embed()';
+
+CREATE FUNCTION infinity_embed.checked_key(relation regclass) RETURNS name[]
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 1000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    class pg_class;
+    key_columns name[];
+BEGIN
+    SELECT c.* INTO class FROM pg_class AS c WHERE c.oid = relation;
+    IF class.relkind NOT IN ('r', 'p') OR class.relpersistence = 't' OR class.relnamespace = 'pg_catalog'::regnamespace THEN
+        RAISE EXCEPTION '% is not an ordinary table', relation USING ERRCODE = 'wrong_object_type',
+            HINT = 'auto_embed() works on logged and unlogged tables and on partitioned ones.';
+    END IF;
+    IF class.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = relation) THEN
+        RAISE EXCEPTION '% has child tables', relation USING ERRCODE = 'feature_not_supported',
+            HINT = 'Use declarative partitioning, or auto_embed() on each child.';
+    END IF;
+    IF class.relispartition THEN
+        RAISE EXCEPTION '% is a partition', relation USING ERRCODE = 'wrong_object_type',
+            HINT = format('Call auto_embed() for %s.', (SELECT a.relid FROM pg_partition_ancestors(relation) AS a
+                          WHERE NOT (SELECT c.relispartition FROM pg_class AS c WHERE c.oid = a.relid)));
+    END IF;
+    SELECT array_agg(a.attname ORDER BY k.place) INTO key_columns
+    FROM pg_index AS i
+    CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(number, place)
+    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
+    WHERE i.indrelid = relation AND i.indisprimary AND i.indimmediate AND k.place <= i.indnkeyatts;
+    IF key_columns IS NULL THEN
+        RAISE EXCEPTION '% has no primary key', relation USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Add one that is not deferrable: jobs name rows by it.';
+    END IF;
+    RETURN key_columns;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.checked_key(regclass) IS
+    'primary key of a table that auto_embed() can serve';
+
+CREATE FUNCTION infinity_embed.define_target(relation regclass, source text, source_columns name[], kind text,
+        target name, model text, dim integer, normalized boolean, only_missing boolean) RETURNS text
+    LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+    SET datestyle = 'ISO, MDY'
+    SET intervalstyle = 'postgres'
+    SET extra_float_digits = 1
+    SET bytea_output = 'hex'
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    key_columns constant name[] := infinity_embed.checked_key(relation);
+    before infinity_embed.targets;
+    target_id integer;
+    part regclass;
+    queued bigint;
+    is_used boolean;
+    condition text := 'true';
+BEGIN
+    PERFORM FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = target AND a.attnum > 0
+        AND NOT a.attisdropped AND a.attgenerated = '' AND target <> ALL (source_columns)
+        AND (a.atttypid IN ('real[]'::regtype, 'double precision[]'::regtype)
+             OR EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = 'real[]'::regtype
+                        AND c.casttarget = a.atttypid AND c.castcontext IN ('a', 'i')));
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'column "%" of % cannot hold embeddings', target, relation
+            USING ERRCODE = 'datatype_mismatch', HINT = 'It must be a plain column of type multivector or real[].';
+    END IF;
+    FOR part IN SELECT t.relid FROM pg_partition_tree(relation) AS t
+                UNION SELECT relation LOOP
+        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', part);
+        PERFORM infinity_embed.make_triggers(part);
+    END LOOP;
+    SELECT t.* INTO before FROM infinity_embed.targets AS t WHERE t.relation = relation AND t.target = target;
+    IF before.model <> model OR before.normalize <> normalized THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %I IS NOT NULL)', relation, target) INTO is_used;
+        IF is_used THEN
+            RAISE EXCEPTION 'column "%" of % holds embeddings of model "%"', target, relation, before.model
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      DETAIL = 'Embeddings of two models, or with and without normalization, cannot be ranked together.',
+                      HINT = 'Add a column, call auto_embed() for it with the new model, and drop the old column when the new one is filled.';
+        END IF;
+    END IF;
+    INSERT INTO infinity_embed.targets AS t
+        (relation, target, source, source_columns, key_columns, kind, model, dim, normalize)
+    VALUES (relation, target, source, source_columns, key_columns, kind, model, dim, normalized)
+    ON CONFLICT ON CONSTRAINT targets_relation_target_key DO UPDATE SET
+        source = EXCLUDED.source, source_columns = EXCLUDED.source_columns, key_columns = EXCLUDED.key_columns,
+        kind = EXCLUDED.kind, model = EXCLUDED.model, dim = EXCLUDED.dim, normalize = EXCLUDED.normalize,
+        problem = NULL, paused_until = NULL
+    RETURNING t.id INTO target_id;
+    IF only_missing THEN
+        condition := format('n.%I IS NULL', target);
+    END IF;
+    EXECUTE format(
+        'INSERT INTO infinity_embed.changes (target_id, key) SELECT %s, %s FROM %s AS n WHERE %s',
+        target_id, infinity_embed.key_expression(key_columns, 'n'), relation, condition);
+    GET DIAGNOSTICS queued = ROW_COUNT;
+    PERFORM infinity_embed.wake();
+    RETURN format('%s.%I is kept embedded from %s with model "%s"; %s rows queued', relation, target, source, model, queued);
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, boolean) IS
+    'implementation of auto_embed()';
+
+CREATE FUNCTION infinity_embed.make_triggers(relation regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    event text;
+    tables text;
+BEGIN
+    FOR event, tables IN VALUES
+        ('insert', 'REFERENCING NEW TABLE AS new_rows'),
+        ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'),
+        ('delete', 'REFERENCING OLD TABLE AS old_rows'),
+        ('truncate', '')
+    LOOP
+        EXECUTE format(
+            'CREATE OR REPLACE TRIGGER infinity_embed_%s AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION infinity_embed.enqueue()',
+            event, event, relation, tables);
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.make_triggers(regclass) IS 'puts the queue''s triggers on a table or partition';
+
+CREATE FUNCTION infinity_embed.remove_target(relation regclass, target name) RETURNS text
+    LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    ids integer[];
+    jobs bigint;
+    part regclass;
+    event text;
+BEGIN
+    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
+    WITH gone AS (
+        DELETE FROM infinity_embed.targets AS t
+        WHERE t.relation = relation AND (target IS NULL OR t.target = target) RETURNING t.id)
+    SELECT array_agg(g.id) INTO ids FROM gone AS g;
+    IF ids IS NULL THEN
+        RAISE EXCEPTION 'no column of % is kept embedded', relation USING ERRCODE = 'undefined_object';
+    END IF;
+    DELETE FROM infinity_embed.jobs AS j WHERE j.target_id = ANY (ids);
+    GET DIAGNOSTICS jobs = ROW_COUNT;
+    WITH gone AS (DELETE FROM infinity_embed.changes AS c WHERE c.target_id = ANY (ids) RETURNING c.key)
+    SELECT jobs + count(DISTINCT g.key) INTO jobs FROM gone AS g;
+    IF NOT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.relation = relation) THEN
+        FOR part, event IN
+            SELECT p.relid, e.name FROM (SELECT t.relid FROM pg_partition_tree(relation) AS t UNION SELECT relation) AS p
+            CROSS JOIN (VALUES ('insert'), ('update'), ('delete'), ('truncate')) AS e(name)
+        LOOP
+            EXECUTE format('DROP TRIGGER IF EXISTS infinity_embed_%s ON %s', event, part);
+        END LOOP;
+    END IF;
+    RETURN format('%s is no longer kept embedded; %s jobs dropped', relation, jobs);
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.remove_target(regclass, name) IS 'implementation of stop_auto_embed()';
+
+CREATE FUNCTION infinity_embed.requeue_dead(relation regclass) RETURNS bigint
+    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH again AS (
+        UPDATE infinity_embed.jobs AS j SET dead = false, attempts = 0, not_before = now(), error = NULL
+        FROM infinity_embed.targets AS t
+        WHERE t.id = j.target_id AND t.relation = requeue_dead.relation AND j.dead
+        RETURNING 1)
+    SELECT count(*) FROM again, infinity_embed.wake()
+$function$;
+COMMENT ON FUNCTION infinity_embed.requeue_dead(regclass) IS 'implementation of retry_dead()';

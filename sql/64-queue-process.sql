@@ -1,0 +1,249 @@
+-- Working off the queue. process_queue() and the worker call these as the extension's owner, each in
+-- a transaction of its own; the statements that claim_jobs() hands out they run as the table's owner.
+-- Plans must not depend on statistics: a queue is empty whenever ANALYZE looks at it.
+
+CREATE PROCEDURE infinity_embed.process_queue(max_jobs bigint DEFAULT NULL)
+    AS 'MODULE_PATHNAME', 'queue_process_wrapper'
+    LANGUAGE c;
+COMMENT ON PROCEDURE infinity_embed.process_queue(bigint) IS
+    'embeds what is queued in the foreground, committing between batches';
+
+-- bytes are the vectors' components as 4-byte floats in the machine's order.
+CREATE FUNCTION infinity_embed.vectors(bytes bytea, dim integer) RETURNS real[]
+    AS 'MODULE_PATHNAME', 'queue_vectors_wrapper'
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION infinity_embed.vectors(bytea, integer) IS
+    'how process_queue() hands embeddings to the statement that writes them';
+
+CREATE FUNCTION infinity_embed.tidy_queue() RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    -- Of tables that were dropped.
+    DELETE FROM infinity_embed.targets AS t
+    WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = t.relation);
+    DELETE FROM infinity_embed.jobs AS j
+    WHERE NOT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.id = j.target_id);
+    -- Claimed by a process that is gone, or that does something else by now.
+    UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL
+    FROM (SELECT j.ctid FROM infinity_embed.jobs AS j
+          WHERE j.claim IS NOT NULL AND NOT EXISTS (
+              SELECT FROM pg_stat_get_activity(NULL) AS a
+              WHERE a.pid = j.claimed_by AND a.state IS DISTINCT FROM 'idle'
+                AND coalesce(a.query_start, a.backend_start) <= j.claimed_at)
+          FOR UPDATE SKIP LOCKED) AS lost
+    WHERE j.ctid = lost.ctid
+$function$;
+COMMENT ON FUNCTION infinity_embed.tidy_queue() IS
+    'forgets dropped tables, and takes claims from processes that are gone';
+
+-- As many changes at once as make it cheap to skip those already taken. In the order of their keys,
+-- since two processes may do this at the same time.
+CREATE FUNCTION infinity_embed.make_jobs() RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    made bigint;
+BEGIN
+    WITH noted AS (
+        DELETE FROM infinity_embed.changes AS c WHERE c.ctid = ANY (ARRAY(
+            SELECT c.ctid FROM infinity_embed.changes AS c LIMIT 10000 FOR UPDATE SKIP LOCKED))
+        RETURNING c.target_id, c.key, c.changed_at)
+    INSERT INTO infinity_embed.jobs AS j (target_id, key, enqueued_at, not_before)
+    SELECT n.target_id, n.key, min(n.changed_at), min(n.changed_at) FROM noted AS n
+    JOIN infinity_embed.targets AS t ON t.id = n.target_id
+    GROUP BY n.target_id, n.key ORDER BY n.target_id, n.key
+    ON CONFLICT (target_id, key) DO UPDATE SET enqueued_at = EXCLUDED.enqueued_at,
+        not_before = EXCLUDED.not_before, claim = NULL, claimed_by = NULL, claimed_at = NULL,
+        leased_until = NULL, attempts = 0, dead = false, error = NULL;
+    GET DIAGNOSTICS made = ROW_COUNT;
+    RETURN made;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.make_jobs() IS 'makes jobs of changes, one for each row';
+
+-- At most max_jobs of the target that has waited longest; no row when nothing can be done now. Of a
+-- target that could not be embedded at all last time it takes one, to see whether it can be now.
+CREATE FUNCTION infinity_embed.claim_jobs(text_jobs integer, image_jobs integer, lease interval, obey_pauses boolean,
+        OUT claim bigint, OUT target_id integer, OUT owner oid, OUT is_image boolean, OUT model text,
+        OUT dim integer, OUT normalized boolean, OUT keys text[], OUT read_statement text, OUT write_statement text)
+    RETURNS SETOF record
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000 ROWS 1
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
+AS $function$
+#variable_conflict use_column
+DECLARE
+    moment constant timestamptz := clock_timestamp();
+    target infinity_embed.targets;
+    number constant bigint := nextval('infinity_embed.claims');
+BEGIN
+    IF text_jobs > (SELECT count(*) FROM (
+            SELECT FROM infinity_embed.targets AS t
+            JOIN infinity_embed.jobs AS j ON j.target_id = t.id AND NOT j.dead AND j.not_before <= moment
+            WHERE j.claim IS NULL LIMIT text_jobs) AS ready) THEN
+        PERFORM infinity_embed.make_jobs();
+    END IF;
+    FOR target IN
+        SELECT t.* FROM infinity_embed.targets AS t
+        CROSS JOIN LATERAL (
+            SELECT j.not_before FROM infinity_embed.jobs AS j
+            WHERE j.target_id = t.id AND NOT j.dead AND j.not_before <= moment
+              AND (j.claim IS NULL OR j.leased_until < moment)
+            ORDER BY j.not_before LIMIT 1) AS oldest
+        WHERE NOT obey_pauses OR t.paused_until IS NULL OR t.paused_until <= moment
+        ORDER BY oldest.not_before
+    LOOP
+        WITH ready AS MATERIALIZED (
+            SELECT j.ctid AS place FROM infinity_embed.jobs AS j
+            WHERE j.target_id = target.id AND NOT j.dead AND j.not_before <= moment
+              AND (j.claim IS NULL OR j.leased_until < moment)
+            ORDER BY j.not_before
+            LIMIT CASE WHEN target.problem IS NOT NULL THEN 1
+                       WHEN target.kind = 'image' THEN image_jobs ELSE text_jobs END
+            FOR UPDATE SKIP LOCKED),
+        claimed AS (
+            UPDATE infinity_embed.jobs AS j SET claim = number, claimed_by = pg_backend_pid(),
+                claimed_at = moment, leased_until = moment + lease
+            FROM ready AS r WHERE j.ctid = r.place RETURNING j.key)
+        SELECT array_agg(c.key) INTO keys FROM claimed AS c;
+        IF keys IS NOT NULL THEN
+            claim := number;
+            target_id := target.id;
+            is_image := target.kind = 'image';
+            model := target.model;
+            dim := target.dim;
+            normalized := target.normalize;
+            SELECT c.relowner INTO owner FROM pg_class AS c WHERE c.oid = target.relation;
+            SELECT s.read_statement, s.write_statement INTO read_statement, write_statement
+            FROM infinity_embed.statements(target) AS s;
+            RETURN NEXT;
+            RETURN;
+        END IF;
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.claim_jobs(integer, integer, interval, boolean) IS
+    'takes jobs of one target for the calling process';
+
+-- Whether the row t is the one that a job's key names, by the primary key's own operators.
+CREATE FUNCTION infinity_embed.key_match(target infinity_embed.targets, key text) RETURNS text
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 1000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT string_agg(format('t.%I OPERATOR(%I.%s) %s::%s', a.attname, n.nspname, o.oprname,
+               CASE cardinality(target.key_columns) WHEN 1 THEN key
+               ELSE format('(%s::pg_catalog.text[])[%s]', key, k.place) END,
+               format_type(a.atttypid, a.atttypmod)), ' AND ')
+    FROM unnest(target.key_columns) WITH ORDINALITY AS k(name, place)
+    JOIN pg_attribute AS a ON a.attrelid = target.relation AND a.attname = k.name
+    JOIN pg_index AS i ON i.indrelid = target.relation AND i.indisprimary
+    JOIN pg_opclass AS c ON c.oid = i.indclass[k.place::integer - 1]
+    JOIN pg_amop AS s ON s.amopfamily = c.opcfamily AND s.amopstrategy = 3
+         AND s.amoplefttype = c.opcintype AND s.amoprighttype = c.opcintype
+         AND s.amopmethod = (SELECT m.oid FROM pg_am AS m WHERE m.amname = 'btree')
+    JOIN pg_operator AS o ON o.oid = s.amopopr
+    JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+$function$;
+COMMENT ON FUNCTION infinity_embed.key_match(infinity_embed.targets, text) IS
+    'SQL that finds the row of a job';
+
+-- read: $1 keys, $2 bytes that sources may have together; gives key, source, fingerprint, and whether
+-- the source was left out for its size. write: $1 keys, $2 fingerprints, $3 vectors, $4 dim; gives key,
+-- whether the source is the one that was embedded, and whether the row was written. A row that somebody
+-- else has locked is left out.
+CREATE FUNCTION infinity_embed.statements(target infinity_embed.targets,
+        OUT read_statement text, OUT write_statement text) RETURNS record
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 1000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    source_type constant text := CASE target.kind WHEN 'image' THEN 'bytea' ELSE 'text' END;
+    fingerprint constant text := CASE target.kind
+        WHEN 'image' THEN 'pg_catalog.encode(pg_catalog.sha256(%s), ''hex'')' ELSE '%s' END;
+    source constant text := format('(%s)::pg_catalog.%s', target.source, source_type);
+BEGIN
+    read_statement := format(
+        'SELECT key, CASE WHEN NOT left_out THEN source END, CASE WHEN NOT left_out THEN %2$s END, left_out
+         FROM (SELECT key, source, coalesce(pg_catalog.sum(pg_catalog.octet_length(source)) OVER before, 0) > $2 AS left_out
+               FROM (SELECT w.infinity_embed_key AS key, %3$s AS source
+                     FROM pg_catalog.unnest($1) AS w(infinity_embed_key) JOIN %1$s AS t ON %4$s OFFSET 0) AS s
+               WINDOW before AS (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS s',
+        target.relation, format(fingerprint, 'source'), source, infinity_embed.key_match(target, 'w.infinity_embed_key'));
+    write_statement := format(
+        'WITH free AS MATERIALIZED (
+             SELECT w.infinity_embed_key AS key, w.infinity_embed_vectors AS vectors,
+                    %3$s IS NOT DISTINCT FROM w.infinity_embed_fingerprint COLLATE "C" AS fresh
+             FROM unnest($1, $2, $3) AS w(infinity_embed_key, infinity_embed_fingerprint, infinity_embed_vectors)
+             JOIN %1$s AS t ON %4$s FOR NO KEY UPDATE OF t SKIP LOCKED),
+         written AS (
+             UPDATE %1$s AS t SET %2$I = infinity_embed.vectors(f.vectors, $4::pg_catalog.int4)
+             FROM free AS f WHERE %5$s AND f.fresh RETURNING f.key)
+         SELECT f.key, f.fresh, w.key IS NOT NULL FROM free AS f LEFT JOIN written AS w ON w.key = f.key',
+        target.relation, target.target, format(fingerprint, source),
+        infinity_embed.key_match(target, 'w.infinity_embed_key'), infinity_embed.key_match(target, 'f.key'));
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.statements(infinity_embed.targets) IS
+    'the SQL that reads a target''s sources and writes its embeddings';
+
+-- Jobs that another transaction has locked are its own by now: it changes the row. What was released,
+-- mostly because a writer holds the row's lock, waits the longer the longer it has waited.
+CREATE FUNCTION infinity_embed.settle_jobs(target_id integer, claim bigint, embedded bigint, seconds double precision,
+        done text[], released text[], failed text[], errors text[], max_attempts integer) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+    SET enable_hashjoin = off
+    SET enable_mergejoin = off
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    moment constant timestamptz := clock_timestamp();
+BEGIN
+    DELETE FROM infinity_embed.jobs AS j WHERE j.ctid = ANY (ARRAY(
+        SELECT j.ctid FROM infinity_embed.jobs AS j
+        WHERE j.target_id = target_id AND j.key = ANY (done) AND j.claim = claim FOR UPDATE SKIP LOCKED));
+    UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
+        not_before = moment + least(greatest((moment - j.enqueued_at) / 4, interval '100 milliseconds'), interval '30 seconds')
+    WHERE cardinality(released) > 0 AND j.ctid = ANY (ARRAY(
+        SELECT j.ctid FROM infinity_embed.jobs AS j
+        WHERE j.target_id = target_id AND j.key = ANY (released) AND j.claim = claim FOR UPDATE SKIP LOCKED));
+    UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
+        attempts = f.attempts, dead = f.attempts >= max_attempts, error = f.error,
+        not_before = moment + least(interval '1 second' * power(2, f.attempts - 1), interval '5 minutes')
+    FROM (SELECT j.ctid AS place, j.attempts + 1 AS attempts, f.error
+          FROM unnest(failed, errors) AS f(key, error)
+          JOIN infinity_embed.jobs AS j ON j.target_id = target_id AND j.key = f.key AND j.claim = claim
+          FOR UPDATE OF j SKIP LOCKED) AS f
+    WHERE j.ctid = f.place;
+    IF embedded > 0 THEN
+        UPDATE infinity_embed.targets AS t SET embedded = t.embedded + settle_jobs.embedded,
+            rate = settle_jobs.embedded / greatest(seconds, 0.001), problem = NULL, paused_until = NULL
+        WHERE t.id = target_id;
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], integer) IS
+    'records what became of claimed jobs';
+
+CREATE FUNCTION infinity_embed.postpone_jobs(target_id integer, claim bigint, keys text[], problem text, pause interval)
+    RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+AS $function$
+#variable_conflict use_variable
+BEGIN
+    UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL
+    WHERE j.ctid = ANY (ARRAY(
+        SELECT j.ctid FROM infinity_embed.jobs AS j
+        WHERE j.target_id = target_id AND j.key = ANY (keys) AND j.claim = claim FOR UPDATE SKIP LOCKED));
+    UPDATE infinity_embed.targets AS t SET problem = postpone_jobs.problem, paused_until = clock_timestamp() + pause
+    WHERE t.id = target_id;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.postpone_jobs(integer, bigint, text[], text, interval) IS
+    'gives claimed jobs back, none of them counted as tried, and lets their target rest';

@@ -1,0 +1,51 @@
+//! Errors of the queue's entry points.
+
+use pgrx::{PgSqlErrorCode as Code, pg_sys};
+
+use super::SqlError;
+
+impl SqlError {
+    pub(crate) fn null_argument(names: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            format!("{names} must not be null"),
+        )
+    }
+
+    pub(crate) fn no_such_table(relation: pg_sys::Oid) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_UNDEFINED_TABLE,
+            format!("relation with OID {} does not exist", relation.to_u32()),
+        )
+    }
+
+    pub(crate) fn not_the_owner(table: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("must be owner of table {table}"),
+        )
+    }
+
+    pub(crate) fn not_vectors(bytes: usize, dim: i32) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("{bytes} bytes are not vectors of {dim} dimensions"),
+        )
+    }
+
+    pub(crate) fn in_a_transaction() -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_INVALID_TRANSACTION_TERMINATION,
+            "infinity_embed.process_queue() cannot run inside a transaction block",
+        )
+        .detail("It commits between batches, so that no transaction is open while the Infinity server works.")
+        .hint("Call it by itself, not from a function or between BEGIN and COMMIT.")
+    }
+
+    pub(crate) fn row_not_written() -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_TRIGGERED_ACTION_EXCEPTION,
+            "the row's own trigger kept the embedding from being written",
+        )
+    }
+}

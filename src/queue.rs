@@ -1,0 +1,139 @@
+//! The queue's entry points: what keeps a column embedded behind its writers' backs.
+//!
+//! Used from SQL alone. The SQL in `sql/6*.sql` decides what is queued, claimed and written; this
+//! module decides as whom it runs, embeds between two transactions, and says when they end.
+
+mod batch;
+mod process;
+mod role;
+mod statement;
+mod subtransaction;
+mod wake;
+mod worker;
+
+use std::rc::Rc;
+
+use infinity_client::MultiVector;
+use pgrx::{pg_extern, pg_sys};
+
+use crate::encoding::{to_database, to_utf8};
+use crate::error::SqlError;
+use crate::matrix::RealArray;
+use crate::settings;
+use role::{as_role, check_owner, extension_owner};
+use statement::{Value, execute};
+
+#[pg_extern(sql = false)]
+fn queue_auto_embed(
+    relation: Option<pg_sys::Oid>,
+    source: Option<&[u8]>,
+    target: Option<&[u8]>,
+    model: Option<&[u8]>,
+    normalized: Option<bool>,
+    only_missing: Option<bool>,
+) -> Vec<u8> {
+    auto_embed(relation, source, target, model, (normalized, only_missing))
+        .unwrap_or_else(|error| error.raise())
+}
+
+/// The source is checked as the caller, the definition kept as the extension's owner.
+fn auto_embed(
+    relation: Option<pg_sys::Oid>,
+    source: Option<&[u8]>,
+    target: Option<&[u8]>,
+    model: Option<&[u8]>,
+    (normalized, only_missing): (Option<bool>, Option<bool>),
+) -> Result<Vec<u8>, SqlError> {
+    let (Some(relation), Some(source), Some(target)) = (relation, source, target) else {
+        return Err(SqlError::null_argument("relation, source and target"));
+    };
+    check_owner(relation)?;
+    let model = model.map(to_utf8).transpose()?;
+    let identity = settings::identity(model.as_deref())?;
+    let (source, columns, kind) = execute(
+        "SELECT source, source_columns::pg_catalog.text[], kind
+         FROM infinity_embed.source_of($1::pg_catalog.regclass, $2)",
+        &[Value::Oid(relation), Value::Text(source)],
+        |row| (row.bytes(1), row.texts(2), row.bytes(3)),
+    )
+    .pop()
+    .expect("a function gives a row");
+    let model = to_database(&identity.model);
+    let arguments = [
+        Value::Oid(relation),
+        Value::MaybeText(source.as_deref()),
+        Value::Texts(columns.iter().map(|name| Some(name.as_slice())).collect()),
+        Value::MaybeText(kind.as_deref()),
+        Value::Text(target),
+        Value::Text(model.as_bytes()),
+        Value::Integer(identity.dim.map(|dim| dim as i64)),
+        Value::Boolean(normalized.unwrap_or(identity.normalize)),
+        Value::Boolean(only_missing.unwrap_or(false)),
+    ];
+    Ok(administer(
+        "SELECT infinity_embed.define_target($1::regclass, $2, $3::name[], $4, $5::name, $6, $7::integer, $8, $9)",
+        &arguments,
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn queue_stop_auto_embed(relation: Option<pg_sys::Oid>, target: Option<&[u8]>) -> Vec<u8> {
+    let relation = owned(relation);
+    administer(
+        "SELECT infinity_embed.remove_target($1::regclass, $2::name)",
+        &[Value::Oid(relation), Value::MaybeText(target)],
+    )
+}
+
+#[pg_extern(sql = false)]
+fn queue_retry_dead(relation: Option<pg_sys::Oid>) -> i64 {
+    let relation = owned(relation);
+    as_role(extension_owner(), || {
+        execute(
+            "SELECT infinity_embed.requeue_dead($1::regclass)",
+            &[Value::Oid(relation)],
+            |row| row.integer(1),
+        )
+    })
+    .pop()
+    .flatten()
+    .unwrap_or_default()
+}
+
+/// The vectors of a row on their way into the statement that writes them.
+#[pg_extern(sql = false)]
+fn queue_vectors(bytes: &[u8], dim: i32) -> RealArray {
+    let row_bytes = usize::try_from(dim).unwrap_or_default() * size_of::<f32>();
+    if row_bytes == 0 || bytes.is_empty() || !bytes.len().is_multiple_of(row_bytes) {
+        SqlError::not_vectors(bytes.len(), dim).raise();
+    }
+    let values = bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&component| f32::from_ne_bytes(component))
+        .collect();
+    RealArray::embedding(Rc::new(MultiVector {
+        values,
+        tokens: bytes.len() / row_bytes,
+        dim: dim as usize,
+    }))
+}
+
+/// The relation, if it was given and is the caller's; raises otherwise.
+fn owned(relation: Option<pg_sys::Oid>) -> pg_sys::Oid {
+    relation
+        .ok_or_else(|| SqlError::null_argument("relation"))
+        .and_then(|relation| check_owner(relation).map(|()| relation))
+        .unwrap_or_else(|error| error.raise())
+}
+
+/// Runs a statement that gives one text, as the extension's owner.
+fn administer(sql: &str, arguments: &[Value]) -> Vec<u8> {
+    as_role(extension_owner(), || {
+        execute(sql, arguments, |row| row.bytes(1))
+    })
+    .pop()
+    .flatten()
+    .unwrap_or_default()
+}

@@ -1,0 +1,74 @@
+//! Trying SQL that may fail for one row's sake, without losing the transaction.
+//!
+//! Used where a user's expression, constraint or trigger runs. A cancel or a termination goes on.
+
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
+
+/// What SQL failed with.
+pub(super) struct Failure {
+    pub(super) message: String,
+    /// Whether it was others' doing: a deadlock, a conflict, a lock that could not be had.
+    pub(super) is_conflict: bool,
+}
+
+/// Runs `work` in a subtransaction, which an error rolls back.
+///
+/// # Errors
+/// What PostgreSQL raised, but for cancel, timeout and termination, which are raised again.
+pub(super) fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
+    // SAFETY: inside a transaction; the context and the owner outlive the subtransaction.
+    let (context, owner) = unsafe {
+        let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(before.0);
+        before
+    };
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| {
+        let value = work();
+        // SAFETY: ends the subtransaction that was begun above.
+        unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        Ok(value)
+    }))
+    .catch_others(|error| {
+        // SAFETY: as above; the error was taken out of PostgreSQL's stack by pgrx.
+        unsafe {
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        }
+        Err(Box::new(error))
+    })
+    .execute();
+    // SAFETY: both live on, as PL/pgSQL's own exception blocks rely on.
+    unsafe {
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+    }
+    result.map_err(|error| failure(*error))
+}
+
+fn failure(error: CaughtError) -> Failure {
+    let CaughtError::PostgresError(report) = &error else {
+        error.rethrow()
+    };
+    match report.sql_error_code() {
+        PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+        | PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN
+        | PgSqlErrorCode::ERRCODE_CRASH_SHUTDOWN
+        | PgSqlErrorCode::ERRCODE_DATABASE_DROPPED => error.rethrow(),
+        code => Failure {
+            message: match report.detail() {
+                Some(detail) => format!("{}: {detail}", report.message()),
+                None => report.message().to_owned(),
+            },
+            is_conflict: matches!(
+                code,
+                PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
+                    | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+                    | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+            ),
+        },
+    }
+}

@@ -1,0 +1,222 @@
+//! Kinds of tables, keys, sources and targets.
+
+use std::time::Duration;
+
+use cluster_tests::{Cluster, database_error};
+
+use crate::{count, database, process, server, waiting};
+
+const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR42mP4z8AAR0jM/wxDSwIA6TA/wcg4RrMAAAAASUVORK5CYII=";
+
+#[test]
+fn quoted_names_composite_keys_and_several_columns() {
+    let server = server(Duration::ZERO);
+    let database = database(&server);
+    database.run(
+        r#"CREATE SCHEMA "My Schema";
+        CREATE TABLE "My Schema"."the ""docs" ("key" date, "Group %" text, title text, "Body" varchar(99), "Embed ding" real[],
+            PRIMARY KEY ("key", "Group %"));
+        INSERT INTO "My Schema"."the ""docs" VALUES ('2024-02-03', 'a,"b}', 'title', 'body'), ('2024-03-02', '', 't', NULL);
+        SELECT infinity_embed.auto_embed('"My Schema"."the ""docs"', source => 'concat_ws(E''\n'', title, "Body")', target => 'Embed ding')"#,
+    );
+    let mut client = database.client();
+    client.batch_execute("SET datestyle = 'SQL, DMY'").unwrap();
+    process(&mut client);
+    let table = r#""My Schema"."the ""docs""#;
+    assert_eq!(
+        count(
+            &mut client,
+            &format!(r#"{table} WHERE "Embed ding" IS NULL"#)
+        ),
+        0
+    );
+    client.batch_execute(&format!(r#"UPDATE {table} SET "Body" = 'new' WHERE "Group %" = ''; DELETE FROM {table} WHERE title = 'title'"#)).unwrap();
+    assert_eq!(waiting(&mut client), 1);
+    process(&mut client);
+    assert_eq!(waiting(&mut client), 0);
+}
+
+#[test]
+fn images_are_embedded_and_a_broken_one_fails_alone() {
+    let server = server(Duration::ZERO);
+    let database = database(&server);
+    database.run(&format!(
+        "CREATE TABLE pages (id bigserial PRIMARY KEY, image bytea, embedding multivector);
+         INSERT INTO pages (image) SELECT decode('{PIXEL}', 'base64') FROM generate_series(1, 5);
+         INSERT INTO pages (image) VALUES ('not an image');
+         SELECT infinity_embed.auto_embed('pages', source => 'image', target => 'embedding')"
+    ));
+    let mut client = database.client();
+    process(&mut client);
+    assert_eq!(
+        count(
+            &mut client,
+            "pages WHERE embedding IS NOT NULL AND multivector_dims(embedding) = 128"
+        ),
+        5
+    );
+    let row = client
+        .query_one("SELECT key, error FROM infinity_embed.jobs", &[])
+        .unwrap();
+    assert_eq!(row.get::<_, &str>("key"), "6");
+    assert!(
+        row.get::<_, &str>("error")
+            .contains("image cannot be embedded")
+    );
+}
+
+#[test]
+fn partitions_are_kept_whichever_table_a_statement_names() {
+    let server = server(Duration::ZERO);
+    let database = database(&server);
+    database.run(
+        "CREATE TABLE docs (id int PRIMARY KEY, body text, embedding real[]) PARTITION BY RANGE (id);
+         CREATE TABLE low PARTITION OF docs FOR VALUES FROM (0) TO (100);
+         CREATE TABLE high PARTITION OF docs FOR VALUES FROM (100) TO (200) PARTITION BY RANGE (id);
+         CREATE TABLE higher PARTITION OF high FOR VALUES FROM (100) TO (150);
+         SELECT infinity_embed.auto_embed('docs', source => 'body', target => 'embedding');
+         INSERT INTO docs VALUES (1, 'one'), (101, 'two');
+         INSERT INTO low VALUES (2, 'three'); INSERT INTO higher VALUES (102, 'four')",
+    );
+    let mut client = database.client();
+    process(&mut client);
+    assert_eq!(count(&mut client, "docs WHERE embedding IS NOT NULL"), 4);
+    client
+        .batch_execute(
+            "UPDATE docs SET id = 120, body = 'moved' WHERE id = 1;
+             UPDATE higher SET body = 'new' WHERE id = 102; TRUNCATE low;
+             CREATE TABLE late (id int PRIMARY KEY, body text, embedding real[]); INSERT INTO late VALUES (160, 'late');
+             ALTER TABLE high ATTACH PARTITION late FOR VALUES FROM (150) TO (200);
+             SELECT infinity_embed.auto_embed('docs', source => 'body', target => 'embedding', only_missing => true);
+             INSERT INTO late VALUES (161, 'later')",
+        )
+        .unwrap();
+    process(&mut client);
+    assert_eq!(waiting(&mut client), 0);
+    assert_eq!(count(&mut client, "docs WHERE embedding IS NULL"), 0);
+    client
+        .batch_execute("SELECT infinity_embed.stop_auto_embed('docs')")
+        .unwrap();
+    assert_eq!(
+        count(
+            &mut client,
+            "pg_trigger WHERE tgname LIKE 'infinity_embed%'"
+        ),
+        0
+    );
+}
+
+#[test]
+fn what_cannot_be_kept_embedded_is_refused() {
+    let server = server(Duration::ZERO);
+    let database = database(&server);
+    database.run(
+        "CREATE TABLE docs (id int PRIMARY KEY, body text, n int, embedding real[]);
+         CREATE TABLE keyless (body text, embedding real[]);
+         CREATE TABLE later (id int PRIMARY KEY DEFERRABLE, body text, embedding real[]);
+         CREATE VIEW seen AS SELECT * FROM docs;
+         CREATE TABLE parent (LIKE docs INCLUDING ALL); CREATE TABLE child () INHERITS (parent)",
+    );
+    let mut client = database.client();
+    for (table, source, target, code) in [
+        ("docs", "n", "embedding", "42804"),
+        ("docs", "nothing", "embedding", "42703"),
+        ("docs", "body", "nothing", "42804"),
+        ("docs", "body", "body", "42804"),
+        ("docs", "'constant'", "embedding", "22023"),
+        (
+            "docs",
+            "(SELECT max(body) FROM public.keyless)",
+            "embedding",
+            "22023",
+        ),
+        (
+            "docs",
+            "body) FROM docs; DROP TABLE docs; SELECT (1",
+            "embedding",
+            "42P01",
+        ),
+        ("keyless", "body", "embedding", "55000"),
+        ("later", "body", "embedding", "55000"),
+        ("seen", "body", "embedding", "42809"),
+        ("parent", "body", "embedding", "0A000"),
+    ] {
+        let result = client.execute(
+            "SELECT infinity_embed.auto_embed($1::text::regclass, $2, $3)",
+            &[&table, &source, &target],
+        );
+        let error = database_error(result);
+        assert_eq!(
+            error.code().code(),
+            code,
+            "{table} {source} {target}: {error}"
+        );
+    }
+    assert_eq!(count(&mut client, "pg_class WHERE relname = 'docs'"), 1);
+}
+
+#[test]
+fn a_second_model_needs_a_column_of_its_own() {
+    let server = server(Duration::ZERO);
+    let database = crate::passages(&server, 5);
+    let mut client = database.client();
+    process(&mut client);
+    let switch = |target: &str| {
+        format!(
+            "SELECT infinity_embed.auto_embed('passages', 'body', '{target}', model => 'other')"
+        )
+    };
+    let error = database_error(client.batch_execute(&switch("embedding")));
+    assert_eq!(error.code().code(), "55000", "{error}");
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("Add a column")),
+        "{error:?}"
+    );
+    client
+        .batch_execute("ALTER TABLE passages ADD COLUMN second real[]")
+        .unwrap();
+    client.batch_execute(&switch("second")).unwrap();
+    assert_eq!(waiting(&mut client), 5);
+}
+
+#[test]
+fn a_dropped_table_leaves_nothing_behind() {
+    let server = server(Duration::ZERO);
+    let database = crate::passages(&server, 5);
+    let mut client = database.client();
+    client.batch_execute("DROP TABLE passages").unwrap();
+    process(&mut client);
+    assert_eq!(
+        waiting(&mut client) + count(&mut client, "infinity_embed.targets"),
+        0
+    );
+}
+
+#[test]
+fn a_dump_carries_the_definitions_and_what_waits() {
+    let server = server(Duration::ZERO);
+    let database = crate::passages(&server, 5);
+    process(&mut database.client());
+    database.run("UPDATE passages SET body = 'waits' WHERE id = 3");
+    let cluster = Cluster::shared();
+    let dump = cluster
+        .command("pg_dump")
+        .arg(database.name())
+        .output()
+        .unwrap();
+    assert!(dump.status.success());
+    let copy = cluster.empty_database();
+    copy.set("infinity_embed.url", &server.url());
+    copy.set("infinity_embed.worker", "off");
+    let restored = copy.psql(&String::from_utf8(dump.stdout).unwrap());
+    assert_eq!(String::from_utf8_lossy(&restored.stderr), "");
+    let mut client = copy.client();
+    assert_eq!(waiting(&mut client), 1);
+    client
+        .batch_execute("INSERT INTO passages (id, body) VALUES (6, 'six')")
+        .unwrap();
+    process(&mut client);
+    assert_eq!((waiting(&mut client), crate::wrong(&mut client)), (0, 0));
+}
