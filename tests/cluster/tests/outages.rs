@@ -4,11 +4,13 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use cluster_tests::{Stage, database_error, wait_until};
-use mock_infinity::{Fault, Model, Times};
+use mock_infinity::{Fault, Model, Recorded, Times};
 use postgres::Client;
 use postgres::error::DbError;
 
 const BOUND: Duration = Duration::from_secs(20);
+/// Longer than the client takes the end of a reused connection for that of a stale one (1 s).
+const STALE: Duration = Duration::from_millis(1500);
 const CALL: &str = "SELECT infinity_embed_text('a')";
 
 fn run(client: &mut Client, statements: &str) {
@@ -49,9 +51,11 @@ fn a_server_killed_in_the_middle_of_a_batch_fails_the_statement_only() {
             let error = failure(&mut client, fill);
             sender.send((client, error)).unwrap();
         });
+        // For long enough that the end of their connections is not met with one silent resend.
         wait_until("two requests of the second round hang", BOUND, || {
             let requests = stage.requests();
-            requests.len() == 8 && requests.iter().filter(|r| r.ended.is_none()).count() == 2
+            let hangs = |r: &&Recorded| r.ended.is_none() && r.started.elapsed() > STALE;
+            requests.len() == 8 && requests.iter().filter(hangs).count() == 2
         });
         stage.server.stop();
         let (client, error) = receiver.recv_timeout(BOUND).expect("nothing hangs");

@@ -48,6 +48,7 @@ fn every_parameter_has_its_documented_default_unit_and_context() {
             "embed_batch_size 10 - user integer",
             "encoding base64 - user enum",
             "hidden_dim 128 - user integer",
+            "max_attempts 5 - superuser integer",
             "max_concurrency 4 - user integer",
             "max_image_pixels 40000000 - superuser integer",
             "max_response_size 262144 kB superuser integer",
@@ -56,6 +57,7 @@ fn every_parameter_has_its_documented_default_unit_and_context() {
             "normalize off - user bool",
             "timeout 60 s user real",
             "url http://localhost:7997 - superuser string",
+            "worker on - superuser bool",
         ]
     );
 }
