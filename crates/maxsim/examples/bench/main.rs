@@ -13,6 +13,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use maxsim::{Kernel, Query, encode_bit, encode_f16, encode_int8};
+use memmap2::{Advice, MmapMut};
 
 mod peak;
 mod random;
@@ -38,9 +39,9 @@ const ELEMENTS: [&str; 4] = ["f32", "f16", "int8", "bit"];
 
 struct Pool {
     element: &'static str,
-    f32: Vec<f32>,
-    bytes: Vec<u8>,
-    /// Units of `f32` or of `bytes` per document.
+    /// In pages of 2 MB where the system has them, which numpy asks for its arrays too.
+    memory: MmapMut,
+    /// Bytes per document.
     len: usize,
     documents: usize,
 }
@@ -136,62 +137,41 @@ fn main() -> Result<(), Box<dyn Error>> {
 impl Pool {
     fn new(element: &'static str, tokens: usize, dim: usize) -> Pool {
         // A few different documents, repeated: what counts is where they lie.
-        let some: Vec<Vec<f32>> = (0..8)
-            .map(|seed| random::unit_rows(tokens, dim, 100 + seed))
-            .collect();
-        let encode = |document: &Vec<f32>| match element {
-            "f16" => encode_f16(document, dim),
-            "int8" => encode_int8(document, dim),
-            _ => encode_bit(document, dim),
-        };
-        if element == "f32" {
-            let len = tokens * dim;
-            let documents = POOL_BYTES / (len * size_of::<f32>());
-            let f32 = some
-                .iter()
-                .cycle()
-                .take(documents)
-                .flatten()
-                .copied()
-                .collect();
-            return Pool {
-                element,
-                f32,
-                bytes: Vec::new(),
-                len,
-                documents,
-            };
-        }
-        let some: Vec<Vec<u8>> = some
-            .iter()
-            .map(encode)
+        let some: Vec<Vec<u8>> = (0..8)
+            .map(|seed| {
+                let document = random::unit_rows(tokens, dim, 100 + seed);
+                match element {
+                    "f32" => Ok(bytemuck::cast_slice(&document).to_vec()),
+                    "f16" => encode_f16(&document, dim),
+                    "int8" => encode_int8(&document, dim),
+                    _ => encode_bit(&document, dim),
+                }
+            })
             .collect::<Result<_, _>>()
             .expect("unit vectors can be stored in any form");
         let len = some[0].len();
         let documents = POOL_BYTES / len;
-        let bytes = some
-            .iter()
-            .cycle()
-            .take(documents)
-            .flatten()
-            .copied()
-            .collect();
+        let mut memory = MmapMut::map_anon(documents * len).expect("memory for the documents");
+        // Refused by a system without huge pages, which then measures with the pages it has.
+        let _ = memory.advise(Advice::HugePage);
+        for (place, document) in memory.chunks_exact_mut(len).zip(some.iter().cycle()) {
+            place.copy_from_slice(document);
+        }
         Pool {
             element,
-            f32: Vec::new(),
-            bytes,
+            memory,
             len,
             documents,
         }
     }
 
     fn score(&self, query: &Query, document: usize) -> f64 {
-        let range = document * self.len..(document + 1) * self.len;
+        let document = &self.memory[document * self.len..][..self.len];
         let score = match self.element {
-            "f32" => query.score_f32(&self.f32[range]),
-            "f16" => query.score_f16(&self.bytes[range]),
-            "int8" => query.score_int8(&self.bytes[range]),
-            _ => query.score_bit(&self.bytes[range]),
+            "f32" => query.score_f32(bytemuck::cast_slice(document)),
+            "f16" => query.score_f16(document),
+            "int8" => query.score_int8(document),
+            _ => query.score_bit(document),
         };
         score.expect("the shapes fit")
     }
