@@ -41,6 +41,7 @@ pub mod int8;
 mod kernel;
 pub mod naive;
 mod packed;
+mod products;
 mod query;
 mod unpack;
 

@@ -12,27 +12,27 @@ use crate::int8;
 use crate::unpack::{Unpack, Unpacker};
 
 /// The largest `Routines::rows`.
-const MAX_ROWS: usize = 12;
+pub(crate) const MAX_ROWS: usize = 12;
 /// Maxima kept on the stack; longer queries take them from the heap.
 const STACK_WIDTH: usize = 256;
 
 /// A query as the block routines read it: tiles of `[step][register][lane]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed {
-    routines: &'static Routines,
+    pub(crate) routines: &'static Routines,
     dim: usize,
     /// Components of a unit.
     components: usize,
     /// Units of a token.
-    units: usize,
-    tiles: Vec<Tile>,
+    pub(crate) units: usize,
+    pub(crate) tiles: Vec<Tile>,
     /// The sum of all tiles' widths.
-    width: usize,
+    pub(crate) width: usize,
     lines: Vec<Line>,
     /// Codes only: what each lane's sums begin with, all tiles' widths.
     offsets: Vec<i32>,
     /// Codes only: what each token's maximum is multiplied by.
-    scales: Vec<f32>,
+    pub(crate) scales: Vec<f32>,
 }
 
 /// Keeps packed registers from straddling cache lines.
@@ -43,10 +43,10 @@ struct Line([u32; LINE]);
 const LINE: usize = 16;
 
 #[derive(Debug, Clone)]
-struct Tile {
-    shape: Shape,
+pub(crate) struct Tile {
+    pub(crate) shape: Shape,
     /// How many of its tokens exist; the others are zero.
-    tokens: usize,
+    pub(crate) tokens: usize,
     /// Where its packed units begin, in lines.
     start: usize,
     scratch: Block,
@@ -80,7 +80,7 @@ pub(crate) enum Scales<'a> {
 
 impl Scales<'_> {
     #[inline]
-    fn read(&self, first: usize, scales: &mut [f32]) {
+    pub(crate) fn read(&self, first: usize, scales: &mut [f32]) {
         match self {
             Scales::None => {}
             Scales::Floats(bytes) => {
@@ -197,6 +197,16 @@ impl Packed {
         packed
     }
 
+    /// The number of query tokens.
+    pub(crate) fn tokens(&self) -> usize {
+        self.tiles.iter().map(|tile| tile.tokens).sum()
+    }
+
+    /// Whether documents stored as the routines read them need no unpacking.
+    pub(crate) fn reads_in_place(&self) -> bool {
+        self.tiles[0].in_place.is_some()
+    }
+
     pub(crate) fn size_bytes(&self) -> usize {
         size_of::<Line>() * self.lines.capacity()
             + size_of::<Tile>() * self.tiles.capacity()
@@ -207,7 +217,7 @@ impl Packed {
     /// Scores a document whose rows are stored as the routines read them, in place where that can be.
     pub(crate) fn score_in_place(&self, document: &Document) -> f64 {
         let rows = self.routines.rows;
-        if self.tiles[0].in_place.is_none() || document.tokens < rows {
+        if !self.reads_in_place() || document.tokens < rows {
             return self.score(document);
         }
         let row_size = 4 * self.units;
@@ -271,7 +281,7 @@ impl Packed {
     }
 
     /// Fills scratch with a chunk of `rows` rows from `first` on, and the last of them again up to a whole block.
-    fn unpack(
+    pub(crate) fn unpack(
         &self,
         document: &Document,
         first: usize,
@@ -314,7 +324,7 @@ impl Packed {
     /// then the routines know that length) and CHUNK apart otherwise; `call.sums` for rows × width units when a flag
     /// asks for it; `call.scales` for `rows` factors when the query is of codes.
     #[inline]
-    unsafe fn run(&self, call: Call, unit: usize, in_place: bool, best: &mut [f32]) {
+    pub(crate) unsafe fn run(&self, call: Call, unit: usize, in_place: bool, best: &mut [f32]) {
         let mut at = 0;
         for tile in &self.tiles {
             let width = tile.shape.width(self.routines.lanes);
@@ -397,7 +407,7 @@ fn place(shape: Shape, lanes: usize, token: usize, k: usize) -> usize {
 }
 
 /// The first rows of the blocks that cover a document, the last moved back to end where the document ends.
-fn blocks(tokens: usize, rows: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn blocks(tokens: usize, rows: usize) -> impl Iterator<Item = usize> {
     (0..tokens)
         .step_by(rows)
         .map(move |first| first.min(tokens - rows))
@@ -405,9 +415,9 @@ fn blocks(tokens: usize, rows: usize) -> impl Iterator<Item = usize> {
 
 /// A block of unpacked rows.
 #[repr(align(64))]
-struct Scratch([[u32; CHUNK]; MAX_ROWS]);
+pub(crate) struct Scratch(pub(crate) [[u32; CHUNK]; MAX_ROWS]);
 
-const EMPTY: Call = Call {
+pub(crate) const EMPTY: Call = Call {
     query: std::ptr::null(),
     rows: std::ptr::null(),
     steps: 0,

@@ -241,13 +241,17 @@ impl Query {
         Ok(self.values.chunks_exact(self.dim).map(best).collect())
     }
 
-    fn dense(&self) -> &Packed {
+    pub(crate) fn arch(&self) -> &'static Arch {
+        self.arch
+    }
+
+    pub(crate) fn dense(&self) -> &Packed {
         let routines = &self.arch.dense.routines;
         self.dense
             .get_or_init(|| Packed::dense(routines, &self.values, self.dim))
     }
 
-    fn codes(&self, codes: &'static Codes) -> &Packed {
+    pub(crate) fn codes(&self, codes: &'static Codes) -> &Packed {
         self.codes
             .get_or_init(|| Packed::codes(codes, &self.values, self.dim))
     }

@@ -1,0 +1,129 @@
+//! Running independent tasks on several threads while the calling thread goes on polling.
+//!
+//! The poll may unwind: that is how PostgreSQL cancels. Then the threads are told to stop, and joined by the scope they
+//! live in. With one thread nothing is spawned, and the poll is called in between steps of the work.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// The calling thread unwinds: drop everything.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+/// To be called at least every few milliseconds by whoever works.
+pub(crate) type Check<'a> = dyn FnMut() -> Result<(), Stopped> + 'a;
+
+/// How long the calling thread waits between polls.
+const PATIENCE: Duration = Duration::from_millis(4);
+
+/// Work that runs on the calling thread alone.
+pub(crate) fn alone<T>(
+    poll: &mut dyn FnMut(),
+    work: impl FnOnce(&mut Check) -> Result<T, Stopped>,
+) -> T {
+    let mut check = || {
+        poll();
+        Ok(())
+    };
+    work(&mut check).expect("only other threads are ever stopped")
+}
+
+/// The results of `work` for every number below `tasks`, in order.
+pub(crate) fn run<T: Send>(
+    threads: usize,
+    tasks: usize,
+    work: &(dyn Fn(usize, &mut Check) -> Result<T, Stopped> + Sync),
+    poll: &mut dyn FnMut(),
+) -> Vec<T> {
+    if threads.min(tasks) <= 1 {
+        return alone(poll, |check| {
+            (0..tasks).map(|task| work(task, check)).collect()
+        });
+    }
+    let (stop, next) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut results: Vec<Option<T>> = (0..tasks).map(|_| None).collect();
+    std::thread::scope(|scope| {
+        let (sender, receiver) = channel();
+        for _ in 0..threads.min(tasks) {
+            let (sender, stop, next) = (sender.clone(), &stop, &next);
+            scope.spawn(move || {
+                let mut check = || match stop.load(Ordering::Relaxed) {
+                    true => Err(Stopped),
+                    false => Ok(()),
+                };
+                loop {
+                    let task = next.fetch_add(1, Ordering::Relaxed);
+                    if task >= tasks {
+                        return;
+                    }
+                    let Ok(result) = check().and_then(|()| work(task, &mut check)) else {
+                        return;
+                    };
+                    if sender.send((task, result)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let _stop = StopOnDrop(&stop);
+        loop {
+            poll();
+            match receiver.recv_timeout(PATIENCE) {
+                Ok((task, result)) => results[task] = Some(result),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+    });
+    results
+        .into_iter()
+        .map(|result| result.expect("a scope whose thread panicked panics itself"))
+        .collect()
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn results_come_in_order_whatever_the_number_of_threads() {
+        for threads in [0, 1, 2, 7] {
+            for tasks in [0, 1, 2, 100] {
+                let squares = run(threads, tasks, &|task, _| Ok(task * task), &mut || ());
+                assert_eq!(
+                    squares,
+                    (0..tasks).map(|task| task * task).collect::<Vec<_>>()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_poll_that_unwinds_stops_work_that_would_never_end() {
+        for threads in [1, 3] {
+            let mut polls = 0;
+            let endless = |_: usize, check: &mut Check| -> Result<(), Stopped> {
+                loop {
+                    check()?;
+                }
+            };
+            let mut poll = || {
+                polls += 1;
+                assert!(polls < 3, "cancelled");
+            };
+            let result = catch_unwind(AssertUnwindSafe(|| run(threads, 5, &endless, &mut poll)));
+            assert!(result.is_err());
+        }
+    }
+}

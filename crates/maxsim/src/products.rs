@@ -1,0 +1,227 @@
+//! All similarities of a query with a document, where [`Query::score_f32`] and its kin keep only their maxima.
+//!
+//! For the index, which looks for nearest centroids and adds what it knows about a token before it takes the maximum.
+//! The block routines are those of the scores: told to leave their sums, they do.
+
+use std::ops::Range;
+
+use crate::Query;
+use crate::arch::{CHUNK, Call, Codes, STEP};
+use crate::error::{Error, tokens};
+use crate::packed::{Document, EMPTY, MAX_ROWS, Packed, Scales, Scratch, blocks};
+use crate::{bit, int8};
+
+impl Query {
+    /// Writes ⟨`q_i`, `d_j`⟩ to `products[j * n + i]` for every token of an f32 document.
+    ///
+    /// # Shapes
+    /// `document` is m × dim in row-major order, `products` m × n.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] for m = 0, [`Error::Ragged`] when dim does not divide the length.
+    ///
+    /// # Accuracy
+    /// f32 products and sums, within `dim · ε · |q_i| · |d_j|`.
+    ///
+    /// # Panics
+    /// When `products` is not m × n long.
+    pub fn products_f32(&self, document: &[f32], products: &mut [f32]) -> Result<(), Error> {
+        let tokens = tokens(document.len(), self.dim())?;
+        // SAFETY: the bytes of initialised f32 are initialised bytes.
+        let rows = unsafe {
+            std::slice::from_raw_parts(document.as_ptr().cast::<u8>(), size_of_val(document))
+        };
+        let document = Document {
+            tokens,
+            rows,
+            component_bits: 32,
+            unpack: self.arch().dense.units,
+            scales: Scales::None,
+        };
+        self.dense().products(&document, true, products);
+        Ok(())
+    }
+
+    /// Writes the products with the tokens `range` of a document that [`encode_int8`](crate::encode_int8) stored.
+    ///
+    /// Layout as in [`Query::products_f32`], accuracy of a product as in [`Query::score_int8`].
+    ///
+    /// # Errors
+    /// [`Error::Empty`] and [`Error::Ragged`] as [`Query::score_int8`]; [`Error::Empty`] for an empty range.
+    ///
+    /// # Panics
+    /// When the range goes beyond the document, or `products` has another length than the range × n.
+    pub fn products_int8(
+        &self,
+        document: &[u8],
+        range: Range<usize>,
+        products: &mut [f32],
+    ) -> Result<(), Error> {
+        let dim = self.dim();
+        let all = tokens(document.len(), int8::token_size(dim))?;
+        let (scales, rows) = document.split_at(all * int8::SCALE);
+        let scales = &scales[range.start * int8::SCALE..range.end * int8::SCALE];
+        let rows = &rows[range.start * dim..range.end * dim];
+        let of = |unpack| Document {
+            tokens: range.len(),
+            rows,
+            component_bits: 8,
+            unpack,
+            scales: Scales::Floats(scales),
+        };
+        if range.is_empty() {
+            return Err(Error::Empty);
+        }
+        match &self.arch().codes {
+            Some(
+                codes @ Codes {
+                    int8: Some(unpack), ..
+                },
+            ) => self.codes(codes).products(&of(*unpack), true, products),
+            _ => self
+                .dense()
+                .products(&of(self.arch().dense.int8), false, products),
+        }
+        Ok(())
+    }
+
+    /// Writes the products with tokens given by signs alone: component = ± `scales[j]` × `unit`.
+    ///
+    /// # Shapes
+    /// `scales` holds m codes; `signs` m rows of ⌈dim / 8⌉ bytes as in [`bit`](mod@crate::bit); `products` is m × n.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] for m = 0; [`Error::Ragged`] when there are not as many signs as m tokens take.
+    ///
+    /// # Accuracy
+    /// As in [`Query::score_bit`]: the query may be rounded to bytes.
+    ///
+    /// # Panics
+    /// When `products` is not m × n long.
+    pub fn products_signs(
+        &self,
+        scales: &[u8],
+        unit: f32,
+        signs: &[u8],
+        products: &mut [f32],
+    ) -> Result<(), Error> {
+        let tokens = tokens(signs.len(), bit::size(self.dim()))?;
+        if tokens != scales.len() {
+            return Err(Error::Ragged {
+                len: signs.len(),
+                dim: bit::size(self.dim()),
+            });
+        }
+        let of = |unpack| Document {
+            tokens,
+            rows: signs,
+            component_bits: 1,
+            unpack,
+            scales: Scales::Codes(scales, unit),
+        };
+        match &self.arch().codes {
+            Some(codes) => self
+                .codes(codes)
+                .products(&of(codes.signs), false, products),
+            None => self
+                .dense()
+                .products(&of(self.arch().dense.signs), false, products),
+        }
+        Ok(())
+    }
+}
+
+impl Packed {
+    /// Writes m × n products. `stored_as_read`: whether the rows are stored as the routines read them.
+    pub(crate) fn products(&self, document: &Document, stored_as_read: bool, products: &mut [f32]) {
+        assert_eq!(
+            products.len(),
+            document.tokens * self.tokens(),
+            "room for every product"
+        );
+        let all = self.routines.rows;
+        let in_place = stored_as_read && self.reads_in_place() && document.tokens >= all;
+        let rows = all.min(document.tokens);
+        let mut scratch = Scratch([[0; CHUNK]; MAX_ROWS]);
+        let mut scales = [0.0f32; MAX_ROWS];
+        let mut sums = vec![0u32; all * self.width];
+        let mut best = vec![0.0f32; self.width]; // what a routine that leaves its sums does not touch
+        for first in blocks(document.tokens, rows) {
+            document.scales.read(first, &mut scales[..rows]);
+            if in_place {
+                let row_size = 4 * self.units;
+                let block = &document.rows[first * row_size..][..rows * row_size];
+                let call = Call {
+                    rows: block.as_ptr(),
+                    steps: self.units / STEP,
+                    suspend: true,
+                    sums: sums.as_mut_ptr(),
+                    ahead: block.as_ptr_range().end,
+                    ..EMPTY
+                };
+                // SAFETY: the slice above holds the rows, a row length apart; sums has rows × width values.
+                unsafe { self.run(call, 0, true, &mut best) };
+            } else {
+                let row_size = document.rows.len() / document.tokens;
+                for unit in (0..self.units).step_by(CHUNK) {
+                    self.unpack(document, first, rows, unit, &mut scratch, &scales);
+                    let ahead = (first + rows) * row_size + 4 * unit * rows;
+                    let call = Call {
+                        rows: scratch.0.as_ptr().cast(),
+                        steps: CHUNK.min(self.units - unit).div_ceil(STEP),
+                        resume: unit > 0,
+                        suspend: true,
+                        sums: sums.as_mut_ptr(),
+                        ahead: document.rows.as_ptr().wrapping_add(ahead),
+                        ..EMPTY
+                    };
+                    // SAFETY: scratch holds the rows, CHUNK apart, written just now up to the step's end; sums
+                    // has rows × width values.
+                    unsafe { self.run(call, unit, false, &mut best) };
+                }
+            }
+            let to = &mut products[first * self.tokens()..][..rows * self.tokens()];
+            self.deliver(&sums, &scales, to);
+        }
+    }
+
+    /// Makes products of the sums of one block.
+    fn deliver(&self, sums: &[u32], scales: &[f32; MAX_ROWS], products: &mut [f32]) {
+        let (lanes, tokens) = (self.routines.lanes, self.tokens());
+        let (mut at, mut first) = (0, 0);
+        for tile in &self.tiles {
+            let (width, full) = (tile.shape.width(lanes), tile.shape.full * lanes);
+            let sums = &sums[at * self.routines.rows..][..width * self.routines.rows];
+            for ((row, sums), scale) in products
+                .chunks_exact_mut(tokens)
+                .zip(sums.chunks_exact(width))
+                .zip(scales)
+            {
+                let row = &mut row[first..first + tile.tokens];
+                let (sums, phased) = sums.split_at(full);
+                let (row, rest) = row.split_at_mut(full.min(tile.tokens));
+                if self.scales.is_empty() {
+                    for (to, &sum) in row.iter_mut().zip(sums) {
+                        *to = f32::from_bits(sum);
+                    }
+                    for (to, four) in rest.iter_mut().zip(phased.as_chunks::<STEP>().0) {
+                        *to = four.iter().map(|&sum| f32::from_bits(sum)).sum();
+                    }
+                } else {
+                    let (own, own_rest) =
+                        self.scales[first..first + tile.tokens].split_at(row.len());
+                    for ((to, &sum), own) in row.iter_mut().zip(sums).zip(own) {
+                        *to = sum.cast_signed() as f32 * (scale * own);
+                    }
+                    let phased = phased.as_chunks::<STEP>().0;
+                    for ((to, four), own) in rest.iter_mut().zip(phased).zip(own_rest) {
+                        let sum: i32 = four.iter().map(|sum| sum.cast_signed()).sum();
+                        *to = sum as f32 * (scale * own);
+                    }
+                }
+            }
+            at += width;
+            first += tile.tokens;
+        }
+    }
+}

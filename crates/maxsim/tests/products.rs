@@ -1,0 +1,106 @@
+//! The matrix of all products, by every kernel this machine can run, against the naive inner product.
+
+use maxsim::{Error, Kernel, Query, decode_int8, encode_int8, naive};
+
+#[path = "../examples/bench/random.rs"]
+mod random;
+
+use random::{Random, unit_rows};
+
+fn compare(n: usize, m: usize, dim: usize, seed: u64) {
+    let query = unit_rows(n, dim, 2 * seed);
+    let document = unit_rows(m, dim, 2 * seed + 1);
+    let int8 = encode_int8(&document, dim).unwrap();
+    let range = seed as usize % m..m;
+    let mut random = Random(seed);
+    let signs: Vec<u8> = (0..m * dim.div_ceil(8))
+        .map(|_| random.next() as u8)
+        .collect();
+    let scales: Vec<u8> = (0..m).map(|_| random.next() as u8).collect();
+    let unit = 1e-3;
+    let signed: Vec<f32> = (0..m * dim)
+        .map(|at| {
+            let (row, k) = (at / dim, at % dim);
+            let plus = signs[row * dim.div_ceil(8) + k / 8] >> (k % 8) & 1 == 1;
+            f32::from(scales[row]) * unit * if plus { 1.0 } else { -1.0 }
+        })
+        .collect();
+
+    let sums = dim as f64 * f64::from(f32::EPSILON) + 1e-9;
+    let bytes = (dim as f64).sqrt() / 254.0 + sums;
+    let longest = 0.255 * (dim as f64).sqrt();
+    for kernel in Kernel::available() {
+        let packed = Query::with_kernel(kernel, &query, dim).unwrap();
+        let check = |found: &[f32], stored: &[f32], bound: f64, what: &str| {
+            for (at, found) in found.iter().enumerate() {
+                let (i, j) = (at % n, at / n);
+                let exact = naive::dot(&query[i * dim..][..dim], &stored[j * dim..][..dim]);
+                assert!(
+                    (f64::from(*found) - exact).abs() <= bound,
+                    "{what} {i}, {j} of {n} x {m} x {dim}, {} kernel: {found} instead of {exact}",
+                    kernel.name()
+                );
+            }
+        };
+        let mut found = vec![f32::NAN; n * m];
+        packed.products_f32(&document, &mut found).unwrap();
+        check(&found, &document, sums, "f32");
+        found.fill(f32::NAN);
+        packed
+            .products_signs(&scales, unit, &signs, &mut found)
+            .unwrap();
+        check(&found, &signed, bytes * longest + sums, "signs");
+        let mut found = vec![f32::NAN; n * range.len()];
+        packed
+            .products_int8(&int8, range.clone(), &mut found)
+            .unwrap();
+        check(
+            &found,
+            &decode_int8(&int8, dim).unwrap()[range.start * dim..],
+            bytes,
+            "int8",
+        );
+    }
+}
+
+#[test]
+fn products_agree_with_naive_over_ragged_shapes() {
+    let mut random = Random(3);
+    for dim in [
+        1, 3, 8, 15, 16, 33, 64, 96, 127, 128, 256, 300, 384, 1025, 2051,
+    ] {
+        for n in [1, 3, 4, 5, 8, 9, 16, 17, 20, 21, 24, 31, 32, 33, 64, 65] {
+            for m in [1, 2, 5, 6, 11, 12, 13, random.between(20, 60)] {
+                compare(n, m, dim, (dim * 1000 + n * 100 + m) as u64);
+            }
+        }
+    }
+    compare(300, 40, 128, 5);
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() {
+    let query = Query::new(&[1.0; 8], 4).unwrap();
+    let mut room = [0.0; 8];
+    assert_eq!(query.products_f32(&[], &mut room), Err(Error::Empty));
+    assert_eq!(
+        query.products_f32(&[1.0; 5], &mut room),
+        Err(Error::Ragged { len: 5, dim: 4 })
+    );
+    assert_eq!(
+        query.products_int8(&[0; 16], 1..1, &mut room),
+        Err(Error::Empty)
+    );
+    assert_eq!(
+        query.products_int8(&[0; 9], 0..1, &mut room),
+        Err(Error::Ragged { len: 9, dim: 8 })
+    );
+    assert_eq!(
+        query.products_signs(&[], 1.0, &[], &mut room),
+        Err(Error::Empty)
+    );
+    assert_eq!(
+        query.products_signs(&[1], 1.0, &[0, 0], &mut room),
+        Err(Error::Ragged { len: 2, dim: 1 })
+    );
+}
