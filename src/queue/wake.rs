@@ -54,11 +54,11 @@ fn queue_wake() {
 /// cannot leave before, because the prepared transaction keeps its lock.
 unsafe extern "C-unwind" fn at_transaction_end(event: pg_sys::XactEvent::Type, _: *mut c_void) {
     match event {
-        pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
-            if WANTED.swap(false, Ordering::Relaxed) {
-                // Without a free slot the next writer asks again.
-                start_worker();
-            }
+        pg_sys::XactEvent::XACT_EVENT_COMMIT | pg_sys::XactEvent::XACT_EVENT_PREPARE
+            if WANTED.swap(false, Ordering::Relaxed) =>
+        {
+            // Without a free slot the next writer asks again.
+            start_worker();
         }
         pg_sys::XactEvent::XACT_EVENT_ABORT => WANTED.store(false, Ordering::Relaxed),
         _ => {}
