@@ -4,6 +4,7 @@
 //! the entry points raise it, so that Rust values are dropped on the way.
 
 mod client;
+mod index;
 mod multivector;
 mod queue;
 mod values;

@@ -11,6 +11,7 @@ mod embed;
 mod encoding;
 mod error;
 mod health;
+mod index;
 mod interrupt;
 mod matrix;
 mod maxsim;
@@ -49,6 +50,16 @@ extension_sql_file!(
     name = "maxsim_multivector",
     requires = ["multivector", "maxsim"]
 );
+extension_sql_file!(
+    "../sql/55-index.sql",
+    name = "index",
+    requires = ["maxsim_multivector"]
+);
+extension_sql_file!(
+    "../sql/56-index-recall.sql",
+    name = "index_recall",
+    requires = ["index"]
+);
 extension_sql_file!("../sql/60-queue.sql", name = "queue", requires = ["embed"]);
 extension_sql_file!(
     "../sql/62-queue-targets.sql",
@@ -72,12 +83,11 @@ extension_sql_file!(
     finalize
 );
 
-/// Runs once per process when the library is loaded, in the postmaster too: settings and the launcher's
-/// registration only, no threads and no I/O.
+/// Runs once per process when the library is loaded: settings only, no threads and no I/O.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
-    queue::launcher::define();
+    index::define();
 }
 
 /// Called by the test framework of `cargo pgrx test`.

@@ -14,10 +14,13 @@ use pgrx::{check_for_interrupts, name, pg_extern, pg_sys};
 use crate::error::SqlError;
 use crate::matrix::Matrix;
 use crate::multivector::Multivector;
-use prepared::{Prepared, with_prepared};
+use prepared::with_prepared;
+
+pub(crate) use cost::document_pages;
+pub(crate) use prepared::Prepared;
 
 /// An argument that holds token vectors.
-enum Vectors {
+pub(crate) enum Vectors {
     Array(Matrix),
     Multivector(Multivector),
 }
@@ -120,7 +123,10 @@ impl Vectors {
     }
 
     /// Row-major values, all finite, and the dimension.
-    fn values(&self, role: &'static str) -> Result<(std::borrow::Cow<'_, [f32]>, usize), SqlError> {
+    pub(crate) fn values(
+        &self,
+        role: &'static str,
+    ) -> Result<(std::borrow::Cow<'_, [f32]>, usize), SqlError> {
         match self {
             Vectors::Array(array) => {
                 let (values, dim) = array.rows(role)?;
@@ -154,7 +160,11 @@ fn score(document: Vectors, query: Vectors, fcinfo: pg_sys::FunctionCallInfo, fo
     score.unwrap_or_else(|error| error.raise())
 }
 
-fn score_document(document: &Vectors, query: &Prepared) -> Result<f64, SqlError> {
+/// The score of a document.
+///
+/// # Errors
+/// Those of reading it, and 22003 where the score is not finite.
+pub(crate) fn score_document(document: &Vectors, query: &Prepared) -> Result<f64, SqlError> {
     let score = match document {
         Vectors::Array(array) => {
             let (values, dim) = array.rows("document")?;

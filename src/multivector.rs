@@ -13,3 +13,4 @@ mod typmod;
 
 pub(crate) use cast::of_embedding;
 pub(crate) use datum::Multivector;
+pub(crate) use typmod::declared_dim;

@@ -3,17 +3,15 @@
 //! Used from SQL alone. The SQL in `sql/6*.sql` decides what is queued, claimed and written; this
 //! module decides as whom it runs, embeds between two transactions, and says when they end.
 
-mod background;
 mod batch;
-pub(crate) mod launcher;
-mod lock;
 mod process;
-mod registration;
 mod role;
 mod statement;
 mod subtransaction;
 mod wake;
 mod worker;
+
+pub(crate) use role::as_role;
 
 use std::rc::Rc;
 
@@ -24,7 +22,7 @@ use crate::encoding::{to_database, to_utf8};
 use crate::error::SqlError;
 use crate::matrix::RealArray;
 use crate::settings;
-use role::{as_role, check_owner, extension_owner};
+use role::{check_owner, extension_owner};
 use statement::{Value, execute};
 
 #[pg_extern(sql = false)]

@@ -36,7 +36,6 @@ const MAX_RETRIES: i32 = 100;
 const MAX_BATCH_SIZE: i32 = 2_048;
 const MAX_CONCURRENCY: i32 = 64;
 const MAX_ATTEMPTS: i32 = 1_000;
-const MAX_WORKERS: i32 = 64;
 const MAX_CACHE_KB: i32 = 1024 * 1024;
 /// Infinity's own image library refuses more.
 const MAX_IMAGE_PIXELS: i32 = 178_956_970;
@@ -55,8 +54,8 @@ static EMBED_BATCH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(10);
 static CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(4);
 static NORMALIZE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(5);
+static SEARCH_EFFORT: GucSetting<f64> = GucSetting::<f64>::new(3.0);
 static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
-static WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static CACHE_SIZE_KB: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024);
 static IMAGE_PIXELS: GucSetting<i32> = GucSetting::<i32>::new(40_000_000);
 static RESPONSE_SIZE_KB: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
@@ -76,6 +75,7 @@ pub(crate) fn define() {
     define_model();
     define_limits();
     define_queue();
+    define_search();
     #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17", feature = "pg18"))]
     // SAFETY: called while the library is loaded, with a NUL-terminated literal.
     unsafe {
@@ -264,16 +264,6 @@ fn define_queue() {
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
-        c"infinity_embed.max_workers",
-        c"Most background workers that share the queue of a database.",
-        c"One starts the others while more than a batch waits. Each needs a slot of max_worker_processes.",
-        &WORKERS,
-        1,
-        MAX_WORKERS,
-        GucContext::Suset,
-        GucFlags::default(),
-    );
-    GucRegistry::define_int_guc(
         c"infinity_embed.max_attempts",
         c"How often a queued row is tried that cannot be embedded.",
         c"Then its job is dead until infinity_embed.retry_dead() or a change of the row. An outage of the Infinity server counts for no row.",
@@ -283,6 +273,24 @@ fn define_queue() {
         GucContext::Suset,
         GucFlags::default(),
     );
+}
+
+fn define_search() {
+    GucRegistry::define_float_guc(
+        c"infinity_embed.search_effort",
+        c"How thoroughly a maxsim index is searched.",
+        c"Standard deviations by which estimates may be off before a document is passed over. More finds more of the best rows and takes longer; Infinity scores every document.",
+        &SEARCH_EFFORT,
+        0.0,
+        f64::INFINITY,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+}
+
+/// How many standard deviations a search of an index allows for.
+pub(crate) fn search_effort() -> f64 {
+    SEARCH_EFFORT.get()
 }
 
 /// The URL's setting, whose boot value is the environment's where it has one.
@@ -373,11 +381,6 @@ pub(crate) fn config(identity: Identity) -> Result<Config, SqlError> {
 /// Whether writers start a worker for what they have queued.
 pub(crate) fn wants_worker() -> bool {
     WORKER.get()
-}
-
-/// Most workers of a database.
-pub(crate) fn max_workers() -> u32 {
-    unsigned(&WORKERS) as u32
 }
 
 /// Attempts after which a queued row is given up.

@@ -23,9 +23,7 @@ fn maxsim_support(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
         if (*request).type_ != pg_sys::NodeTag::T_SupportRequestCost || (*request).root.is_null() {
             return Answer(std::ptr::null_mut());
         }
-        let Some(pages) = document_argument((*request).node)
-            .and_then(|variable| document_pages((*request).root, variable))
-        else {
+        let Some(pages) = document_pages((*request).root, (*request).node) else {
             return Answer(std::ptr::null_mut());
         };
         (*request).startup = 0.0;
@@ -33,6 +31,18 @@ fn maxsim_support(fcinfo: pg_sys::FunctionCallInfo) -> Answer {
             pages * pg_sys::seq_page_cost + CALL_OPERATORS * pg_sys::cpu_operator_cost;
         Answer(request)
     }
+}
+
+/// Pages that must be read for the document of a call, where it is a plain column.
+///
+/// # Safety
+/// `root` is the planner's; `node` is null or a node of its query.
+pub(crate) unsafe fn document_pages(
+    root: *mut pg_sys::PlannerInfo,
+    node: *mut pg_sys::Node,
+) -> Option<f64> {
+    // SAFETY: the caller vouches for both.
+    unsafe { document_argument(node).and_then(|variable| column_pages(root, variable)) }
 }
 
 /// The first argument of the call, where it is a plain column.
@@ -61,10 +71,7 @@ unsafe fn document_argument(node: *mut pg_sys::Node) -> Option<*mut pg_sys::Var>
 ///
 /// # Safety
 /// `root` is the planner's, `variable` a column of its query.
-unsafe fn document_pages(
-    root: *mut pg_sys::PlannerInfo,
-    variable: *mut pg_sys::Var,
-) -> Option<f64> {
+unsafe fn column_pages(root: *mut pg_sys::PlannerInfo, variable: *mut pg_sys::Var) -> Option<f64> {
     // SAFETY: range table and relation arrays have simple_rel_array_size entries; the planner holds a
     // lock on the table, and with it on its TOAST relation.
     unsafe {

@@ -15,7 +15,7 @@ use crate::error::SqlError;
 const TOKENS_PER_CHUNK: usize = 64;
 
 /// A query ready for scoring.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     identity: Vec<u8>,
     dim: usize,
     tokens: usize,
@@ -23,7 +23,9 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    fn new(query: &Vectors) -> Result<Prepared, SqlError> {
+    /// # Errors
+    /// Those of reading the query.
+    pub(crate) fn new(query: &Vectors) -> Result<Prepared, SqlError> {
         let (values, dim) = query.values("query")?;
         check_finite("query", &values, dim)?;
         let chunks: Result<Vec<Query>, maxsim::Error> = values
@@ -44,7 +46,7 @@ impl Prepared {
 
     /// # Errors
     /// 22000 where a document has another dimension.
-    pub(super) fn check_dim(&self, document: usize) -> Result<(), SqlError> {
+    pub(crate) fn check_dim(&self, document: usize) -> Result<(), SqlError> {
         if document == self.dim {
             return Ok(());
         }

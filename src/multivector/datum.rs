@@ -15,6 +15,13 @@ use crate::sql_type::sql_type;
 pub(crate) struct Multivector(Detoasted);
 
 impl Multivector {
+    /// # Safety
+    /// `datum` is a non-null multivector that stays valid while the result lives.
+    pub(crate) unsafe fn from_datum(datum: pg_sys::Datum) -> Multivector {
+        // SAFETY: the caller vouches for it.
+        Multivector(unsafe { Detoasted::new(datum) })
+    }
+
     /// The value, its header and length checked.
     ///
     /// # Errors

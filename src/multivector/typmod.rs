@@ -20,6 +20,12 @@ pub(super) fn modifier(typmod: i32) -> Result<Option<TypeModifier>, SqlError> {
     }
 }
 
+/// The dimension that a modifier fixes; 0 where there is none.
+pub(crate) fn declared_dim(typmod: i32) -> u32 {
+    let modifier = modifier(typmod).ok().flatten();
+    modifier.map_or(0, |modifier| modifier.dim as u32)
+}
+
 #[pg_extern(sql = false)]
 fn multivector_typmod_in(modifiers: CStringArray) -> i32 {
     TypeModifier::parse(&modifiers.words())

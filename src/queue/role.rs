@@ -18,7 +18,7 @@ const SETTINGS: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"),
 /// Runs `work` as `role`, with a pinned search_path; whatever setting it changes is undone.
 ///
 /// An error inside leaves the role to the abort of the transaction or subtransaction around it.
-pub(super) fn as_role<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
+pub(crate) fn as_role<T>(role: pg_sys::Oid, work: impl FnOnce() -> T) -> T {
     let (mut caller, mut context) = (pg_sys::InvalidOid, 0);
     // SAFETY: inside a transaction, which restores user and settings when it aborts; the
     // strings are NUL-terminated.

@@ -1,0 +1,87 @@
+//! Errors of the access method.
+
+use pgrx::PgSqlErrorCode as Code;
+
+use super::SqlError;
+
+impl SqlError {
+    /// A block that holds something else than it must.
+    pub(crate) fn index_page(block: u32) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_INDEX_CORRUPTED,
+            format!("maxsim index is damaged at block {block}"),
+        )
+        .hint("REINDEX the index; infinity_embed.check_index() tells more.")
+    }
+
+    /// What check_index() finds of an entry.
+    pub(crate) fn index_entry(block: u32, tid: u64, problem: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_INDEX_CORRUPTED,
+            format!(
+                "maxsim index is damaged: the entry at block {block} of row ({},{}) {problem}",
+                tid >> 16,
+                tid & 0xffff
+            ),
+        )
+        .hint("REINDEX the index.")
+    }
+
+    /// What check_index() finds of a row of the table.
+    pub(crate) fn index_row(tid: u64, problem: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_INDEX_CORRUPTED,
+            format!(
+                "maxsim index is damaged: row ({},{}) of the table {problem}",
+                tid >> 16,
+                tid & 0xffff
+            ),
+        )
+        .hint("REINDEX the index.")
+    }
+
+    pub(crate) fn index_version(found: u32, known: u32) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("maxsim index has version {found}, this library knows {known}"),
+        )
+        .hint("Load the library that made the index, or REINDEX it.")
+    }
+
+    pub(crate) fn index_dimension(document: usize, index: u32) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_DATA_EXCEPTION,
+            format!("document has {document} dimensions, the index has {index}"),
+        )
+        .hint("All documents of a maxsim index have one dimension: one index, one model.")
+    }
+
+    pub(crate) fn index_needs_mvcc() -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            "maxsim indexes are scanned with MVCC snapshots only",
+        )
+    }
+
+    pub(crate) fn index_without_order() -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            "cannot scan a maxsim index without ORDER BY … @# …",
+        )
+    }
+
+    pub(crate) fn not_a_maxsim_index(name: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("\"{name}\" is not a maxsim index"),
+        )
+    }
+
+    pub(crate) fn too_many_lists(lists: i32, tokens: usize) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("{lists} lists cannot be learnt from {tokens} tokens"),
+        )
+        .hint("Leave \"lists\" at its default, which follows the number of tokens.")
+    }
+}

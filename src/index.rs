@@ -1,0 +1,106 @@
+//! The access method `maxsim`: an index for `ORDER BY embedding @# query LIMIT k`.
+//!
+//! What is searched, and how, is crate `maxsim-index`; the parts here give it pages, rows and
+//! interrupts. A document's codes and the entry that points at them are immutable: they come with the
+//! row's version and go with vacuum.
+//!
+//! | page | holds |
+//! |---|---|
+//! | meta | dimension, codebook, where the parts begin ([`meta`]) |
+//! | codebook | the centroids, written once ([`codebook`]) |
+//! | signatures | one entry for each document, swept by each search ([`signature`]) |
+//! | codes | the residuals' signs, read for documents that look promising ([`codes`]) |
+
+mod build;
+mod check;
+mod codebook;
+mod codes;
+mod cost;
+mod document;
+mod heap;
+mod info;
+mod insert;
+mod meta;
+mod opened;
+mod options;
+mod page;
+mod sample;
+mod scan;
+mod signature;
+mod store;
+mod vacuum;
+mod wal;
+
+use pgrx::{pg_extern, pg_guard, pg_sys};
+
+use crate::sql_type::sql_type;
+
+/// Defines the index's option. Called from `_PG_init`.
+pub(crate) fn define() {
+    options::define();
+}
+
+/// What PostgreSQL allows building and training to take.
+fn maintenance_bytes() -> usize {
+    // SAFETY: a setting, read on the main thread.
+    let kilobytes = unsafe { pg_sys::maintenance_work_mem };
+    usize::try_from(kilobytes).unwrap_or(0) * 1024
+}
+
+/// Handler of the access method.
+#[pg_extern(sql = false)]
+fn maxsim_handler(_fcinfo: pg_sys::FunctionCallInfo) -> Handler {
+    // SAFETY: a zeroed routine of this size; the tag says what it is.
+    unsafe {
+        let size = size_of::<pg_sys::IndexAmRoutine>();
+        let routine = pg_sys::palloc0(size).cast::<pg_sys::IndexAmRoutine>();
+        describe(&mut *routine);
+        Handler(routine)
+    }
+}
+
+fn describe(routine: &mut pg_sys::IndexAmRoutine) {
+    routine.type_ = pg_sys::NodeTag::T_IndexAmRoutine;
+    routine.amstrategies = 1;
+    routine.amsupport = 0;
+    routine.amcanorderbyop = true;
+    routine.amoptionalkey = true;
+    routine.amusemaintenanceworkmem = true;
+    routine.amparallelvacuumoptions = (pg_sys::VACUUM_OPTION_PARALLEL_BULKDEL) as u8;
+    routine.amkeytype = pg_sys::InvalidOid;
+    routine.ambuild = Some(build::build);
+    routine.ambuildempty = Some(build::build_empty);
+    routine.ambuildphasename = Some(build::phase_name);
+    routine.aminsert = Some(insert::insert);
+    routine.ambulkdelete = Some(vacuum::bulk_delete);
+    routine.amvacuumcleanup = Some(vacuum::cleanup);
+    routine.amcostestimate = Some(cost::estimate);
+    routine.amoptions = Some(options::parse);
+    routine.amvalidate = Some(validate);
+    routine.ambeginscan = Some(scan::begin);
+    routine.amrescan = Some(scan::rescan);
+    routine.amgettuple = Some(scan::next);
+    routine.amendscan = Some(scan::end);
+}
+
+/// The operator classes are ours, and an operator that does not fit is refused when it scans.
+#[pg_guard]
+unsafe extern "C-unwind" fn validate(_operator_class: pg_sys::Oid) -> bool {
+    true
+}
+
+/// A node of type `index_am_handler`.
+struct Handler(*mut pg_sys::IndexAmRoutine);
+
+// SAFETY: a node is a pointer passed by value.
+unsafe impl pgrx::callconv::BoxRet for Handler {
+    unsafe fn box_into<'fcx>(
+        self,
+        fcinfo: &mut pgrx::callconv::FcInfo<'fcx>,
+    ) -> pgrx::datum::Datum<'fcx> {
+        // SAFETY: a whole node.
+        unsafe { fcinfo.return_raw_datum(pg_sys::Datum::from(self.0)) }
+    }
+}
+
+sql_type!(Handler, "index_am_handler");

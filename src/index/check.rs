@@ -1,0 +1,182 @@
+//! `infinity_embed.check_index()`: whether an index is whole and agrees with its table, as amcheck does
+//! for B-trees.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use maxsim_index::{Codebook, inspect};
+use pgrx::iter::TableIterator;
+use pgrx::{check_for_interrupts, name, pg_extern, pg_guard, pg_sys};
+
+use super::codebook;
+use super::codes;
+use super::document::DocumentType;
+use super::meta::Meta;
+use super::opened::Opened;
+use super::signature::{Entry, FLAT, MAX_IDS, sweep, tid_number};
+use super::wal::Index;
+use crate::error::SqlError;
+use crate::queue::as_role;
+
+/// Raises XX002 at the first thing that is wrong. Else the number of documents in the index, and that of
+/// rows of the table that were looked up in it.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // pgrx reads the type as it is written here
+fn maxsim_check_index(
+    index: pg_sys::Oid,
+) -> TableIterator<'static, (name!(documents, i64), name!(rows, i64))> {
+    // No vacuum meanwhile: what an entry points at is to be there. Everybody else may go on.
+    let opened =
+        Opened::open(index, pg_sys::ShareUpdateExclusiveLock).unwrap_or_else(|error| error.raise());
+    // SAFETY: an open table has its row of pg_class.
+    let owner = unsafe { (*(*opened.heap).rd_rel).relowner };
+    // Expressions of the index run, as amcheck has it, with no more rights than their owner's.
+    let counts = as_role(owner, || check(&opened));
+    let (documents, rows) = counts.unwrap_or_else(|error| error.raise());
+    opened.close();
+    TableIterator::once((documents as i64, rows as i64))
+}
+
+fn check(opened: &Opened) -> Result<(usize, usize), SqlError> {
+    let index = opened.index();
+    // SAFETY: inside of a statement. Registered before the index is read: what this snapshot sees is in
+    // the index by then, and no vacuum takes it out.
+    let snapshot = unsafe { pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot()) };
+    let meta = Meta::read(&index)?;
+    let codebook = codebook::get(&index, &meta)?;
+    let mut entries = Vec::new();
+    sweep(&index, &meta, |block, entry, ids| {
+        entries.push((entry.tid(), entry, ids.to_vec(), block));
+        Ok(())
+    })?;
+    // Codes are read without a lock on the entry's page: the same order as that of a search.
+    for (_, entry, ids, block) in &entries {
+        check_for_interrupts!();
+        check_document(&index, &meta, codebook.as_ref(), entry, ids)
+            .map_err(|problem| SqlError::index_entry(*block, entry.tid(), problem))?;
+    }
+    let mut tids: Vec<(u64, u16)> = entries
+        .iter()
+        .map(|(tid, entry, ..)| (*tid, entry.tokens))
+        .collect();
+    drop(entries);
+    tids.sort_unstable();
+    if let Some(twice) = tids.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(SqlError::index_row(twice[0].0, "is in the index twice"));
+    }
+    // SAFETY: open relations and a registered snapshot.
+    let rows = unsafe { check_rows(opened, &tids, snapshot)? };
+    // SAFETY: registered above.
+    unsafe { pg_sys::UnregisterSnapshot(snapshot) };
+    Ok((tids.len(), rows))
+}
+
+fn check_document(
+    index: &Index,
+    meta: &Meta,
+    codebook: Option<&Arc<Codebook>>,
+    entry: &Entry,
+    ids: &[u8],
+) -> Result<(), &'static str> {
+    if entry.place() == 0 {
+        return match ids {
+            [] => Ok(()),
+            _ => Err("has a signature but no codes"),
+        };
+    }
+    let mut bytes = Vec::new();
+    match codes::read(index, entry.tid(), entry.place(), &mut bytes) {
+        Ok(true) => {}
+        Ok(false) => return Err("has lost its codes"),
+        Err(_) => return Err("has codes on a damaged page"),
+    }
+    let inspected = inspect(&bytes, meta.dim as usize, codebook.map(Arc::as_ref))
+        .map_err(|_| "has damaged codes")?;
+    if inspected.tokens != usize::from(entry.tokens) {
+        return Err("has codes of another number of tokens");
+    }
+    if inspected.signature.is_empty() != (entry.flags & FLAT != 0) {
+        return Err("has codes of another kind");
+    }
+    let stored = ids
+        .chunks_exact(2)
+        .map(|id| u16::from_le_bytes([id[0], id[1]]));
+    let is_left_out = ids.is_empty() && inspected.signature.len() > MAX_IDS;
+    if !is_left_out && !stored.eq(inspected.signature) {
+        return Err("has a signature that its codes contradict");
+    }
+    Ok(())
+}
+
+/// Looks up every row that the snapshot sees.
+struct Lookup<'a> {
+    /// Rows and their tokens, ascending.
+    tids: &'a [(u64, u16)],
+    type_: DocumentType,
+    rows: usize,
+}
+
+/// # Safety
+/// Open relations, a registered snapshot.
+unsafe fn check_rows(
+    opened: &Opened,
+    tids: &[(u64, u16)],
+    snapshot: pg_sys::Snapshot,
+) -> Result<usize, SqlError> {
+    // SAFETY: the caller vouches for the arguments. "Concurrent" makes the scan one with a snapshot of its
+    // own, which here is given with it.
+    unsafe {
+        let info = pg_sys::BuildIndexInfo(opened.relation);
+        (*info).ii_Concurrent = true;
+        let mut lookup = Lookup {
+            tids,
+            type_: DocumentType::of(opened.relation),
+            rows: 0,
+        };
+        let (none, keys) = (std::ptr::null_mut(), 0);
+        let scan = pg_sys::table_beginscan_strat(opened.heap, snapshot, keys, none, true, true);
+        pg_sys::table_index_build_scan(
+            opened.heap,
+            opened.relation,
+            info,
+            true,
+            false,
+            Some(look_up),
+            (&raw mut lookup).cast(),
+            scan,
+        );
+        Ok(lookup.rows)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn look_up(
+    _index: pg_sys::Relation,
+    tid: pg_sys::ItemPointer,
+    values: *mut pg_sys::Datum,
+    nulls: *mut bool,
+    _is_alive: bool,
+    state: *mut c_void,
+) {
+    // SAFETY: called by PostgreSQL with one value; `state` is the lookup.
+    unsafe {
+        if *nulls {
+            return;
+        }
+        check_for_interrupts!();
+        let lookup = &mut *state.cast::<Lookup>();
+        lookup.rows += 1;
+        let tid = tid_number(&*tid);
+        let found = lookup.tids.binary_search_by_key(&tid, |(tid, _)| *tid);
+        let Ok(at) = found else {
+            SqlError::index_row(tid, "is not in the index").raise();
+        };
+        let tokens = lookup
+            .type_
+            .tokens(*values)
+            .unwrap_or_else(|error| error.raise());
+        if tokens != usize::from(lookup.tids[at].1) {
+            SqlError::index_row(tid, "has another number of tokens in the index").raise();
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Rows of the indexed table: a document fetched by its row's place, as a snapshot sees it.
+//!
+//! Used by searches, for exact scores, and by training. Not obvious: nothing is released in a destructor,
+//! because after an error PostgreSQL has already released it; [`Rows::close`] ends a use that went well.
+
+use pgrx::pg_sys;
+
+use super::signature::tid_pointer;
+
+/// A way to the rows of a table.
+pub(super) struct Rows {
+    fetch: *mut pg_sys::IndexFetchTableData,
+    snapshot: pg_sys::Snapshot,
+    slot: *mut pg_sys::TupleTableSlot,
+    info: *mut pg_sys::IndexInfo,
+    estate: *mut pg_sys::EState,
+}
+
+impl Rows {
+    /// Memory is that of the current context, which must live as long.
+    ///
+    /// # Safety
+    /// Table and index are open, the snapshot is registered; all stay so.
+    pub(super) unsafe fn open(
+        heap: pg_sys::Relation,
+        index: pg_sys::Relation,
+        snapshot: pg_sys::Snapshot,
+    ) -> Rows {
+        // SAFETY: the caller vouches for the arguments. An executor state is for expressions only, and
+        // the description of the index is one of our own, because it keeps their state.
+        unsafe {
+            let info = pg_sys::BuildIndexInfo(index);
+            let slot = pg_sys::table_slot_create(heap, std::ptr::null_mut());
+            let estate = pg_sys::CreateExecutorState();
+            (*pg_sys::MakePerTupleExprContext(estate)).ecxt_scantuple = slot;
+            Rows {
+                fetch: pg_sys::table_index_fetch_begin(heap),
+                snapshot,
+                slot,
+                info,
+                estate,
+            }
+        }
+    }
+
+    /// Calls `body` with the document of the row, if the snapshot sees a row there that has one.
+    pub(super) fn with_document<R>(
+        &mut self,
+        tid: u64,
+        body: impl FnOnce(pg_sys::Datum) -> R,
+    ) -> Option<R> {
+        let mut tid = tid_pointer(tid);
+        let (mut again, mut dead) = (false, false);
+        let (mut values, mut nulls) = ([pg_sys::Datum::from(0); 1], [true; 1]);
+        // SAFETY: opened by `open`. The index has one column, and so one value is formed. What it
+        // allocates, and what `body` does in PostgreSQL's memory, goes with the next row's reset.
+        unsafe {
+            let found = pg_sys::table_index_fetch_tuple(
+                self.fetch,
+                &mut tid,
+                self.snapshot,
+                self.slot,
+                &mut again,
+                &mut dead,
+            );
+            if !found {
+                return None;
+            }
+            let context = (*(*self.estate).es_per_tuple_exprcontext).ecxt_per_tuple_memory;
+            pg_sys::MemoryContextReset(context);
+            let caller = pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::FormIndexDatum(
+                self.info,
+                self.slot,
+                self.estate,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+            let result = (!nulls[0]).then(|| body(values[0]));
+            pg_sys::MemoryContextSwitchTo(caller);
+            pg_sys::ExecClearTuple(self.slot);
+            result
+        }
+    }
+
+    pub(super) fn close(self) {
+        // SAFETY: opened by `open`, closed once. The state of expressions was made in `estate`.
+        unsafe {
+            pg_sys::table_index_fetch_end(self.fetch);
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            (*self.info).ii_ExpressionsState = std::ptr::null_mut();
+            pg_sys::FreeExecutorState(self.estate);
+        }
+    }
+}

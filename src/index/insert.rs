@@ -1,0 +1,195 @@
+//! Inserting a row; and, once there are enough, training the index.
+//!
+//! Not obvious: a document that came before the codebook keeps its flat codes for ever, so training
+//! changes nothing that is in the index, and whoever still inserts flat documents meanwhile is right
+//! too. The backend that trains reads rows of the table: vacuum could not, because others ignore its
+//! snapshot.
+
+use maxsim_index::{Codebook, encode_flat};
+use pgrx::{check_for_interrupts, pg_guard, pg_sys};
+
+use super::codebook;
+use super::document::DocumentType;
+use super::heap::Rows;
+use super::meta::{META_BLOCK, Meta};
+use super::sample::{Reservoir, Tokens};
+use super::signature::{sweep, tid_number};
+use super::store::Store;
+use super::wal::{Index, Log};
+use super::{maintenance_bytes, options};
+use crate::error::SqlError;
+
+/// Entries of a page between two looks at whether the index wants training.
+const LOOK_EVERY: u16 = 32;
+/// Tokens in a flat index from which it is trained: about 2,000 passages, or 160 pages.
+pub(super) const TRAIN_AT: u64 = 160_000;
+/// Seed of the training: an index built twice of the same rows is the same.
+pub(super) const SEED: u64 = 1;
+
+#[pg_guard]
+#[allow(clippy::too_many_arguments)] // PostgreSQL's signature
+pub(super) unsafe extern "C-unwind" fn insert(
+    index: pg_sys::Relation,
+    values: *mut pg_sys::Datum,
+    nulls: *mut bool,
+    tid: pg_sys::ItemPointer,
+    heap: pg_sys::Relation,
+    _unique: pg_sys::IndexUniqueCheck::Type,
+    #[cfg(not(feature = "pg13"))] _unchanged: bool,
+    _info: *mut pg_sys::IndexInfo,
+) -> bool {
+    // SAFETY: called by PostgreSQL with open relations and one value.
+    unsafe {
+        if !*nulls {
+            let tid = tid_number(&*tid);
+            insert_document(index, heap, *values, tid).unwrap_or_else(|error| error.raise());
+        }
+    }
+    false
+}
+
+/// # Safety
+/// Open relations, a document of the index's type.
+unsafe fn insert_document(
+    relation: pg_sys::Relation,
+    heap: pg_sys::Relation,
+    datum: pg_sys::Datum,
+    tid: u64,
+) -> Result<(), SqlError> {
+    // SAFETY: the caller vouches for the arguments.
+    let (index, (document, dim)) = unsafe {
+        let index = Index::new(relation, Log::AtOnce);
+        (index, DocumentType::of(relation).values(datum)?)
+    };
+    let meta = agree_on_dimension(&index, dim)?;
+    let codebook = codebook::get(&index, &meta)?;
+    let mut poll = || {
+        check_for_interrupts!();
+    };
+    let encoded = match &codebook {
+        Some(codebook) => codebook.encode(&document, &mut poll),
+        None => encode_flat(&document, dim, &mut poll),
+    };
+    drop(document);
+    let mut store = Store::remembered(index, &meta);
+    let count = store.put(tid, &encoded, meta.is_trained())?;
+    store.remember();
+    if !meta.is_trained() && count % LOOK_EVERY == 1 {
+        // SAFETY: as above.
+        unsafe { train_if_due(&index, heap)? };
+    }
+    Ok(())
+}
+
+/// The first document fixes an index's dimension; an index that is empty again takes another.
+fn agree_on_dimension(index: &Index, dim: usize) -> Result<Meta, SqlError> {
+    let meta = Meta::read(index)?;
+    if meta.dim as usize == dim {
+        return Ok(meta);
+    }
+    if meta.dim != 0 {
+        let mut is_empty = true;
+        sweep(index, &meta, |_, _, _| {
+            is_empty = false;
+            Ok(())
+        })?;
+        if !is_empty || meta.is_trained() {
+            return Err(SqlError::index_dimension(dim, meta.dim));
+        }
+    }
+    let meta = Meta::update(index, |now| {
+        if now.dim == meta.dim {
+            now.dim = dim as u32;
+        }
+    })?;
+    if meta.dim as usize != dim {
+        return Err(SqlError::index_dimension(dim, meta.dim));
+    }
+    Ok(meta)
+}
+
+/// Trains the index if it has grown enough and nobody else is at it.
+///
+/// # Safety
+/// Open relations.
+unsafe fn train_if_due(index: &Index, heap: pg_sys::Relation) -> Result<(), SqlError> {
+    let meta = Meta::read(index)?;
+    let mut tokens = 0;
+    let mut picked = Reservoir::new(maintenance_bytes());
+    sweep(index, &meta, |_, entry, _| {
+        tokens += u64::from(entry.tokens);
+        picked.offer(|| entry.tid());
+        Ok(())
+    })?;
+    let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
+    // SAFETY: an open relation; reading documents needs a snapshot that keeps them.
+    unsafe {
+        if meta.is_trained()
+            || tokens < meta.train_at
+            || !pg_sys::ActiveSnapshotSet()
+            || !pg_sys::ConditionalLockPage(index.relation, META_BLOCK, mode)
+        {
+            return Ok(());
+        }
+    }
+    // If this is cancelled or fails, the next try is when there are twice as many: nobody's inserts
+    // are to fail one after the other.
+    let mut is_due = false;
+    let meta = Meta::update(index, |now| {
+        is_due = !now.is_trained() && now.train_at == meta.train_at;
+        if is_due {
+            now.train_at = 2 * tokens;
+        }
+    })?;
+    if is_due {
+        // SAFETY: as above.
+        unsafe { train(index, heap, &meta, picked, tokens)? };
+    }
+    // SAFETY: taken above.
+    unsafe { pg_sys::UnlockPage(index.relation, META_BLOCK, mode) };
+    Ok(())
+}
+
+/// # Safety
+/// Open relations; the caller has the lock on training.
+unsafe fn train(
+    index: &Index,
+    heap: pg_sys::Relation,
+    meta: &Meta,
+    picked: Reservoir<u64>,
+    tokens: u64,
+) -> Result<(), SqlError> {
+    let dim = meta.dim as usize;
+    // SAFETY: an open index.
+    let lists =
+        unsafe { options::lists(index.relation) }.unwrap_or_else(|| Codebook::lists_for(tokens));
+    let wanted = Codebook::sample_size(lists, tokens, dim, maintenance_bytes());
+    let mut sample = Tokens::new(dim);
+    // SAFETY: open relations. SnapshotSelf also sees the rows of the statement that runs; what it sees
+    // of others' rows the transaction's own snapshot keeps from being removed.
+    unsafe {
+        let type_ = DocumentType::of(index.relation);
+        let snapshot = &raw mut pg_sys::SnapshotSelfData;
+        let mut rows = Rows::open(heap, index.relation, snapshot);
+        for tid in picked.picked {
+            if sample.len() >= wanted {
+                break;
+            }
+            rows.with_document(tid, |datum| sample.add(type_, datum))
+                .transpose()?;
+        }
+        rows.close();
+    }
+    sample.values.truncate(wanted * dim);
+    if sample.len() < lists {
+        return Ok(());
+    }
+    let mut poll = || {
+        check_for_interrupts!();
+    };
+    let codebook = Codebook::train(&sample.values, dim, lists, SEED, 1, &mut poll);
+    drop(sample);
+    let written = codebook::write(index, &codebook);
+    Meta::update(index, |now| now.set_codebook(&codebook, &written))?;
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! A sample of tokens, for training: fair over all documents, bounded in memory.
+//!
+//! Used by build, which meets every row, and by training on insert, which picks rows from the index.
+
+use pgrx::{check_for_interrupts, pg_sys};
+
+use super::document::DocumentType;
+use crate::error::SqlError;
+
+/// More documents than this add nothing to a codebook's quality.
+const MAX_DOCUMENTS: usize = 16_384;
+/// What a picked value may take at most on average: longer ones are TOAST pointers.
+const VALUE_BYTES: usize = 8_192;
+/// Of a long document so many tokens at most, so that the sample is one of many documents.
+const TOKENS_OF_A_DOCUMENT: usize = 256;
+
+/// A small generator (xorshift64*): which rows are picked must not depend on anything but their order.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new() -> Random {
+        Random(0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// A number below `end`, which is not 0.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        ((u128::from(number) * u128::from(end)) >> 64) as u64
+    }
+}
+
+/// Some of many, each with the same chance (Vitter's algorithm R).
+pub(super) struct Reservoir<T> {
+    pub(super) picked: Vec<T>,
+    pub(super) seen: u64,
+    capacity: usize,
+    random: Random,
+}
+
+impl<T> Reservoir<T> {
+    /// With room for as many documents as `memory` bytes allow.
+    pub(super) fn new(memory: usize) -> Reservoir<T> {
+        Reservoir {
+            picked: Vec::new(),
+            seen: 0,
+            capacity: (memory / VALUE_BYTES).clamp(256, MAX_DOCUMENTS),
+            random: Random::new(),
+        }
+    }
+
+    /// Offers one; `make` is called if it is picked. Gives back what had to go for it.
+    pub(super) fn offer(&mut self, make: impl FnOnce() -> T) -> Option<T> {
+        self.seen += 1;
+        if self.picked.len() < self.capacity {
+            self.picked.push(make());
+            return None;
+        }
+        let at = self.random.below(self.seen) as usize;
+        (at < self.capacity).then(|| std::mem::replace(&mut self.picked[at], make()))
+    }
+}
+
+/// Tokens of documents, up to a number.
+pub(super) struct Tokens {
+    pub(super) values: Vec<f32>,
+    pub(super) dim: usize,
+    /// Documents and their tokens, those not taken among them.
+    pub(super) documents: u64,
+    pub(super) tokens: u64,
+    random: Random,
+}
+
+impl Tokens {
+    pub(super) fn new(dim: usize) -> Tokens {
+        Tokens {
+            values: Vec::new(),
+            dim,
+            documents: 0,
+            tokens: 0,
+            random: Random::new(),
+        }
+    }
+
+    /// # Errors
+    /// Those of reading a document, and 22000 where it has another dimension than those before.
+    ///
+    /// # Safety
+    /// A non-null datum of this type.
+    pub(super) unsafe fn add(
+        &mut self,
+        type_: DocumentType,
+        datum: pg_sys::Datum,
+    ) -> Result<(), SqlError> {
+        check_for_interrupts!();
+        // SAFETY: the caller vouches for it.
+        let (values, dim) = unsafe { type_.values(datum)? };
+        if self.dim == 0 {
+            self.dim = dim;
+        }
+        if dim != self.dim {
+            return Err(SqlError::index_dimension(dim, self.dim as u32));
+        }
+        let tokens = values.len() / dim;
+        self.documents += 1;
+        self.tokens += tokens as u64;
+        let mut wanted = TOKENS_OF_A_DOCUMENT.min(tokens);
+        for (at, token) in values.chunks_exact(dim).enumerate() {
+            // Selection sampling: each token with the same chance, in order.
+            if self.random.below((tokens - at) as u64) < wanted as u64 {
+                self.values.extend_from_slice(token);
+                wanted -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.values.len() / self.dim.max(1)
+    }
+}
