@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Scratch clusters of the private PostgreSQL: a data folder and a socket folder, no TCP port, so that none can be in use.
 #   cluster.sh start NAME [setting=value …]   makes the cluster if it is new, starts it if it does not run
+#   cluster.sh standby NAME PRIMARY           makes and starts one that follows another
+#   cluster.sh promote NAME                   ends its following
 #   cluster.sh stop|restart|status NAME       status exits 3 when it does not run
 #   cluster.sh destroy NAME                   stops it at once and removes every trace
 #   cluster.sh environment NAME               prints PGHOST=… PGPORT=… PGUSER=… BINDIR=… DATA=… LOG=…
 #   cluster.sh list                           prints the names
+# SERVER_OPTIONS are options of the program postgres itself, for `start`.
 # Whoever may enter the socket folder (mode 0700, the server's user) is superuser: there are no passwords.
 source "$(dirname "$0")/environment.sh"
 
@@ -71,10 +74,25 @@ start() {
     for setting in "$@"; do
         printf "%s = '%s'\n" "${setting%%=*}" "$(sed "s/'/''/g" <<<"${setting#*=}")" >>"$data/postgresql.conf"
     done
-    running || pg_ctl start --wait --log "$home/server.log" </dev/null || {
+    running || pg_ctl start --wait --log "$home/server.log" --options "${SERVER_OPTIONS:-}" </dev/null || {
         tail -n 20 "$home/server.log" >&2
         die "cluster $name did not start; its log is $home/server.log"
     }
+}
+
+# Its postgresql.conf is the primary's, but for the folder of the socket.
+standby() {
+    local primary
+    primary=$(cat "$clusters/$1/socket_folder")
+    destroy
+    mkdir -p "$home"
+    [ -z "$server_user" ] || chown "$server_user" "$home"
+    make_socket_folder
+    as_server "$(private_bindir)/pg_basebackup" --host "$primary" --port "$port" --username postgres --pgdata "$data" \
+        --write-recovery-conf --checkpoint fast --no-sync
+    echo "unix_socket_directories = '$(cat "$home/socket_folder")'" >>"$data/postgresql.conf"
+    touch "$home/complete"
+    start
 }
 
 stop() {
@@ -109,6 +127,8 @@ case $command in
 start) start "$@" ;;
 stop) stop ;;
 restart) stop && start "$@" ;;
+standby) standby "$@" ;;
+promote) pg_ctl promote --wait ;;
 destroy) destroy ;;
 environment) environment ;;
 status)

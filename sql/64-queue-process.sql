@@ -63,6 +63,28 @@ END
 $function$;
 COMMENT ON FUNCTION infinity_embed.make_jobs() IS 'makes jobs of changes, one for each row';
 
+-- Changes are counted as texts, until jobs have been made of them.
+CREATE FUNCTION infinity_embed.batches_waiting(text_jobs integer, image_jobs integer, most integer) RETURNS bigint
+    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
+AS $function$
+    SELECT least(most, sum(ceil(waiting.count / waiting.batch::float8)))::bigint
+    FROM (
+        SELECT t.batch, (SELECT count(*) FROM (
+                   SELECT FROM infinity_embed.jobs AS j
+                   WHERE j.target_id = t.id AND NOT j.dead AND j.not_before <= clock_timestamp() AND j.claim IS NULL
+                   LIMIT t.batch * most) AS ready)
+        FROM (SELECT t.id, CASE t.kind WHEN 'image' THEN image_jobs ELSE text_jobs END AS batch
+              FROM infinity_embed.targets AS t WHERE t.problem IS NULL) AS t
+        UNION ALL
+        SELECT text_jobs, (SELECT count(*) FROM (
+                   SELECT FROM infinity_embed.changes AS c LIMIT text_jobs * most) AS noted)) AS waiting (batch, count)
+$function$;
+COMMENT ON FUNCTION infinity_embed.batches_waiting(integer, integer, integer) IS
+    'how many batches could be claimed now, up to a limit';
+
 -- At most max_jobs of the target that has waited longest; no row when nothing can be done now. Of a
 -- target that could not be embedded at all last time it takes one, to see whether it can be now.
 CREATE FUNCTION infinity_embed.claim_jobs(text_jobs integer, image_jobs integer, lease interval, obey_pauses boolean,

@@ -23,6 +23,7 @@ REVOKE ALL ON FUNCTION
     infinity_embed.wake(),
     infinity_embed.tidy_queue(),
     infinity_embed.make_jobs(),
+    infinity_embed.batches_waiting(integer, integer, integer),
     infinity_embed.claim_jobs(integer, integer, interval, boolean),
     infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], integer),
     infinity_embed.postpone_jobs(integer, bigint, text[], text, interval)

@@ -20,7 +20,6 @@ mod queue;
 mod settings;
 mod sql_type;
 mod trigger;
-mod varlena;
 
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
@@ -84,10 +83,12 @@ extension_sql_file!(
     finalize
 );
 
-/// Runs once per process when the library is loaded: settings only, no threads and no I/O.
+/// Runs once per process when the library is loaded, in the postmaster too: settings and the launcher's
+/// registration only, no threads and no I/O.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    queue::launcher::define();
     index::define();
 }
 

@@ -3,8 +3,12 @@
 //! Used from SQL alone. The SQL in `sql/6*.sql` decides what is queued, claimed and written; this
 //! module decides as whom it runs, embeds between two transactions, and says when they end.
 
+mod background;
 mod batch;
+pub(crate) mod launcher;
+mod lock;
 mod process;
+mod registration;
 mod role;
 mod statement;
 mod subtransaction;

@@ -36,6 +36,7 @@ const MAX_RETRIES: i32 = 100;
 const MAX_BATCH_SIZE: i32 = 2_048;
 const MAX_CONCURRENCY: i32 = 64;
 const MAX_ATTEMPTS: i32 = 1_000;
+const MAX_WORKERS: i32 = 64;
 const MAX_CACHE_KB: i32 = 1024 * 1024;
 /// Infinity's own image library refuses more.
 const MAX_IMAGE_PIXELS: i32 = 178_956_970;
@@ -56,6 +57,7 @@ static NORMALIZE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(5);
 static SEARCH_EFFORT: GucSetting<f64> = GucSetting::<f64>::new(3.0);
 static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
+static WORKERS: GucSetting<i32> = GucSetting::<i32>::new(1);
 static CACHE_SIZE_KB: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024);
 static IMAGE_PIXELS: GucSetting<i32> = GucSetting::<i32>::new(40_000_000);
 static RESPONSE_SIZE_KB: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
@@ -264,6 +266,16 @@ fn define_queue() {
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(
+        c"infinity_embed.max_workers",
+        c"Most background workers that share the queue of a database.",
+        c"One starts the others while more than a batch waits. Each needs a slot of max_worker_processes.",
+        &WORKERS,
+        1,
+        MAX_WORKERS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
         c"infinity_embed.max_attempts",
         c"How often a queued row is tried that cannot be embedded.",
         c"Then its job is dead until infinity_embed.retry_dead() or a change of the row. An outage of the Infinity server counts for no row.",
@@ -381,6 +393,11 @@ pub(crate) fn config(identity: Identity) -> Result<Config, SqlError> {
 /// Whether writers start a worker for what they have queued.
 pub(crate) fn wants_worker() -> bool {
     WORKER.get()
+}
+
+/// Most workers of a database.
+pub(crate) fn max_workers() -> u32 {
+    unsigned(&WORKERS) as u32
 }
 
 /// Attempts after which a queued row is given up.

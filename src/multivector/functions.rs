@@ -2,13 +2,17 @@
 
 use multivector::{mean, normalize, pool, slice};
 use pgrx::iter::SetOfIterator;
-use pgrx::pg_extern;
+use pgrx::{check_for_interrupts, pg_extern};
 
 use super::datum::{Multivector, Stored};
 use crate::error::SqlError;
-use crate::interrupt::poll;
 use crate::matrix::RealArray;
-use crate::varlena::{equal, hash};
+
+// PostgreSQL's own hash of bytes, which pgrx does not bind.
+unsafe extern "C-unwind" {
+    fn hash_bytes(bytes: *const u8, length: i32) -> u32;
+    fn hash_bytes_extended(bytes: *const u8, length: i32, seed: u64) -> u64;
+}
 
 #[pg_extern(sql = false)]
 fn multivector_dims(value: Multivector) -> i32 {
@@ -32,30 +36,31 @@ fn multivector_element_type(value: Multivector) -> &'static str {
 /// Equal bytes, which is equal numbers of one element type: the encoding is canonical.
 #[pg_extern(sql = false)]
 fn multivector_eq(left: Multivector, right: Multivector) -> bool {
-    equal(left.detoasted().bytes(), right.detoasted().bytes())
+    left.detoasted().bytes() == right.detoasted().bytes()
 }
 
 #[pg_extern(sql = false)]
 fn multivector_ne(left: Multivector, right: Multivector) -> bool {
-    !equal(left.detoasted().bytes(), right.detoasted().bytes())
+    left.detoasted().bytes() != right.detoasted().bytes()
 }
 
-/// The low half of the extended hash with seed 0, as PostgreSQL wants it.
 #[pg_extern(sql = false)]
 fn multivector_hash(value: Multivector) -> i32 {
-    hash(value.detoasted().bytes(), 0) as i32
+    let bytes = value.detoasted().bytes();
+    // SAFETY: pointer and length of one slice; a varlena is below 1 GB.
+    unsafe { hash_bytes(bytes.as_ptr(), bytes.len() as i32) as i32 }
 }
 
 #[pg_extern(sql = false)]
 fn multivector_hash_extended(value: Multivector, seed: i64) -> i64 {
-    hash(value.detoasted().bytes(), seed as u64) as i64
+    let bytes = value.detoasted().bytes();
+    // SAFETY: as above.
+    unsafe { hash_bytes_extended(bytes.as_ptr(), bytes.len() as i32, seed as u64) as i64 }
 }
 
 #[pg_extern(sql = false)]
 fn multivector_normalize(value: Multivector) -> Stored {
-    let normalized = value
-        .view()
-        .and_then(|view| Ok(normalize(view, &mut poll)?));
+    let normalized = value.view().and_then(|view| Ok(normalize(view)?));
     Stored::copy(&normalized.unwrap_or_else(|error| error.raise()))
 }
 
@@ -70,14 +75,14 @@ fn multivector_slice(value: Multivector, first: i32, last: i32) -> Stored {
         let (first, last) = range
             .filter(|&(first, last)| first <= last && last <= view.tokens())
             .ok_or_else(|| SqlError::token_range(first, last, view.tokens()))?;
-        Ok(slice(view, first - 1..last, &mut poll)?)
+        Ok(slice(view, first - 1..last)?)
     });
     Stored::copy(&sliced.unwrap_or_else(|error| error.raise()))
 }
 
 #[pg_extern(sql = false)]
 fn multivector_mean(value: Multivector) -> RealArray {
-    let mean = value.view().and_then(|view| Ok(mean(view, &mut poll)?));
+    let mean = value.view().and_then(|view| Ok(mean(view)?));
     RealArray::row(mean.unwrap_or_else(|error| error.raise()))
 }
 
@@ -85,6 +90,9 @@ fn multivector_mean(value: Multivector) -> RealArray {
 fn multivector_pool(value: Multivector, factor: i32) -> Stored {
     let wanted = usize::try_from(factor).ok().filter(|&factor| factor > 0);
     let factor = wanted.unwrap_or_else(|| SqlError::pool_factor(factor).raise());
+    let mut poll = || {
+        check_for_interrupts!();
+    };
     let pooled = value
         .view()
         .and_then(|view| Ok(pool(view, factor, &mut poll)?));
@@ -96,7 +104,7 @@ fn multivector_pool(value: Multivector, factor: i32) -> Stored {
 fn multivector_unnest(value: Multivector) -> SetOfIterator<'static, RealArray> {
     let rows = value
         .view()
-        .and_then(|view| Ok((view.to_values(&mut poll)?, view.dim())));
+        .and_then(|view| Ok((view.values()?.into_owned(), view.dim())));
     let (values, dim) = rows.unwrap_or_else(|error| error.raise());
     let tokens = values.len() / dim;
     SetOfIterator::new(

@@ -23,6 +23,8 @@ use crate::settings;
 const TEXT_ROUNDS: usize = 8;
 /// Sources that one batch reads, all together.
 const MAX_SOURCE_BYTES: i64 = 64 * 1024 * 1024;
+/// Retries within a request of one who comes back anyway: the waits between more would be longer than the pause.
+const MOST_PATIENT_RETRIES: u32 = 2;
 /// How long a target rests after a failure that passes by itself, and after another.
 const PASSING_PAUSE_SECONDS: f64 = 0.5;
 const LASTING_PAUSE_SECONDS: f64 = 10.0;
@@ -90,7 +92,7 @@ pub(super) fn run(session: &mut impl Session, max_jobs: usize, patient: bool) ->
     };
     let (mut sources, mut verdicts) =
         session.transaction(|| as_role(claim.owner, || read_sources(&claim)));
-    let (embedded, dim) = match embed(&claim, &mut sources, &mut verdicts) {
+    let (embedded, dim) = match embed(&claim, patient, &mut sources, &mut verdicts) {
         Ok(embedded) => embedded,
         Err((error, pause)) => {
             let problem = error.summary();
@@ -129,6 +131,25 @@ pub(super) fn is_anything_waiting() -> bool {
     )
     .pop()
     .unwrap_or_default()
+}
+
+/// How many batches could be claimed now, up to `most`.
+pub(super) fn batches_waiting(most: u32) -> u32 {
+    let round = settings::inputs_per_round() as i64;
+    as_role(extension_owner(), || {
+        execute(
+            "SELECT infinity_embed.batches_waiting($1::integer, $2::integer, $3::integer)",
+            &[
+                Value::Integer(Some(round * TEXT_ROUNDS as i64)),
+                Value::Integer(Some(round)),
+                Value::Integer(Some(most.into())),
+            ],
+            |row| row.integer(1),
+        )
+    })
+    .pop()
+    .flatten()
+    .map_or(0, |batches| batches as u32)
 }
 
 fn claim_jobs(max_jobs: usize, patient: bool) -> Option<Claim> {
@@ -218,10 +239,14 @@ fn read_rows(claim: &Claim, keys: &[Vec<u8>]) -> Result<Vec<(Source, bool)>, Sql
 /// Embeds with no transaction open. Inputs that the server refuses go to the verdicts.
 fn embed(
     claim: &Claim,
+    patient: bool,
     sources: &mut [Source],
     verdicts: &mut Verdicts,
 ) -> Result<(Vec<Embedded>, usize), (SqlError, f64)> {
-    let config = config(claim).map_err(|error| (error, LASTING_PAUSE_SECONDS))?;
+    let mut config = config(claim).map_err(|error| (error, LASTING_PAUSE_SECONDS))?;
+    if patient {
+        config.max_retries = config.max_retries.min(MOST_PATIENT_RETRIES);
+    }
     let (mut texts, mut images, mut places) = (Vec::new(), Vec::new(), Vec::new());
     let mut embedded = Vec::with_capacity(sources.len());
     for (index, source) in sources.iter_mut().enumerate() {

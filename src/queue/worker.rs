@@ -1,185 +1,278 @@
 //! The background worker: drains a database's queue, waits a little for more, and ends.
 //!
-//! Started by [`super::wake`]. Not obvious: PostgreSQL's own handlers serve its signals, so SIGTERM ends
-//! it wherever it waits, in the middle of a request too, and DROP DATABASE ... WITH (FORCE) with it;
-//! what it had claimed is taken over by whoever comes next.
+//! Started by [`super::wake`], [`super::launcher`] and by another worker. A worker has a number. The first,
+//! number 0, is the one that [`super::wake`] relies on; it calls others to help while more than a batch waits,
+//! and they leave when they find nothing. Not obvious: all are registered alike and take the lowest number
+//! that is free, so that a helper is there to become the first when that one was terminated.
 
-use std::ffi::c_int;
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use pgrx::{check_for_interrupts, log, pg_guard, pg_sys};
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgTryBuilder, log, pg_guard, pg_sys};
 
+use super::background::{Background, begin, nap, read_settings_of_database, reload, report};
 use super::batch::{self, Progress, Session};
+use super::lock::Lock;
+use super::registration::start_worker;
 use super::role::extension_owner;
-use super::wake::Lock;
+use crate::settings;
 
-/// How long an idle worker stays, and how often it looks.
+/// How long an idle worker stays.
 const LINGER: Duration = Duration::from_secs(2);
-const NAP_MS: i64 = 100;
-/// How often claims of dead processes are looked for.
+/// How often it looks meanwhile, the less often the longer nothing came.
+const SHORT_NAP: Duration = Duration::from_millis(100);
+const LONG_NAP: Duration = Duration::from_secs(1);
+/// How often claims of dead processes, and changed settings of the database, are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
-/// Another process may hold the worker's lock for a moment, to see whether there is a worker.
+/// How often others may be called to help.
+const CALL_EVERY: Duration = Duration::from_millis(500);
+/// Another process may hold a worker's lock for a moment, to see whether there is a worker.
 const LOCK_ATTEMPTS: u32 = 10;
-
-unsafe extern "C-unwind" {
-    // The handlers themselves: pgrx's are wrappers, which are no signal handlers.
-    fn die(signal: c_int);
-    fn SignalHandlerForConfigReload(signal: c_int);
-}
+/// How long it rests after an error of its own, doubled each time.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// Where the postmaster starts the worker; the argument is the database's OID.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn infinity_embed_worker_main(argument: pg_sys::Datum) {
-    let database = pg_sys::Oid::from(argument.value() as u32);
-    // SAFETY: a fresh background worker, in the order that PostgreSQL asks for.
-    unsafe {
-        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(die));
-        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
-        pg_sys::BackgroundWorkerUnblockSignals();
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
-        pg_sys::set_config_option(
-            c"application_name".as_ptr(),
-            c"infinity_embed worker".as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SET,
-            true,
-            0,
-            false,
-        );
-    }
-    let mut session = Background;
-    if become_the_worker(&mut session) {
-        work(&mut session);
-    }
+    begin(
+        c"infinity_embed worker",
+        Some(pg_sys::Oid::from(argument.value() as u32)),
+    );
+    run();
 }
 
-/// Takes the lock that only one worker of a database has.
-fn become_the_worker(session: &mut Background) -> bool {
-    for _ in 0..LOCK_ATTEMPTS {
-        if session.transaction(|| Lock::Worker.try_take(pg_sys::ExclusiveLock, true)) {
-            return true;
-        }
-        nap();
-    }
-    false
-}
-
-fn work(session: &mut Background) {
-    let mut last_work = Instant::now();
-    let mut last_tidy: Option<Instant> = None;
-    let mut last_problem = String::new();
+/// The life of a worker in a process that has begun.
+pub(super) fn run() {
+    let mut worker = Worker::new();
+    let mut rest = Duration::ZERO;
     loop {
-        report(pg_sys::BackendState::STATE_RUNNING);
-        // The extension may have been dropped since.
-        if session.transaction(extension_owner) == pg_sys::InvalidOid {
-            return;
+        let turn = PgTryBuilder::new(AssertUnwindSafe(|| {
+            if !rest.is_zero() {
+                nap(rest);
+            }
+            Some(worker.turn())
+        }))
+        .catch_others(|error| {
+            // SAFETY: ends the transaction in which the error was raised, if there was one.
+            unsafe { pg_sys::AbortCurrentTransaction() };
+            complain(&error)
+        })
+        .execute();
+        rest = match turn {
+            Some(Turn::Again) => Duration::ZERO,
+            Some(Turn::Leave) => return,
+            None => (rest * 2).clamp(FIRST_REST, LONGEST_REST),
+        };
+    }
+}
+
+/// What comes after a turn.
+enum Turn {
+    Again,
+    Leave,
+}
+
+struct Worker {
+    session: Background,
+    number: Option<u32>,
+    last_work: Instant,
+    last_tidy: Option<Instant>,
+    last_call: Option<Instant>,
+    last_problem: String,
+}
+
+impl Worker {
+    fn new() -> Worker {
+        Worker {
+            session: Background,
+            number: None,
+            last_work: Instant::now(),
+            last_tidy: None,
+            last_call: None,
+            last_problem: String::new(),
         }
-        if last_tidy.is_none_or(|last| last.elapsed() >= TIDY_EVERY) {
-            batch::tidy(session);
-            last_tidy = Some(Instant::now());
+    }
+
+    /// A batch, or a nap where there is none.
+    fn turn(&mut self) -> Turn {
+        reload();
+        if self.number.is_none() {
+            self.number = self.take_number();
         }
-        match batch::run(session, usize::MAX, true) {
+        report(pg_sys::BackendState::STATE_RUNNING, &self.activity());
+        if !self.is_wanted() {
+            return Turn::Leave;
+        }
+        if self
+            .last_tidy
+            .is_none_or(|last| last.elapsed() >= TIDY_EVERY)
+        {
+            self.session.transaction(read_settings_of_database);
+            batch::tidy(&mut self.session);
+            self.last_tidy = Some(Instant::now());
+        }
+        self.call_for_help();
+        match batch::run(&mut self.session, usize::MAX, true) {
             Progress::Done { .. } => {
-                last_work = Instant::now();
-                last_problem.clear();
+                self.last_work = Instant::now();
+                self.last_problem.clear();
+                Turn::Again
             }
             Progress::Postponed(error) => {
-                last_work = Instant::now();
+                self.last_work = Instant::now();
                 let problem = error.summary();
                 // Once, not at every attempt.
-                if problem != last_problem {
+                if problem != self.last_problem {
                     log!("infinity_embed: {problem}");
-                    last_problem = problem;
+                    self.last_problem = problem;
+                }
+                // To try it again, one is enough.
+                if self.is_first() {
+                    Turn::Again
+                } else {
+                    Turn::Leave
                 }
             }
-            Progress::Idle => {
-                report(pg_sys::BackendState::STATE_IDLE);
-                if last_work.elapsed() >= LINGER && !has_work(session) && leave(session) {
-                    return;
-                }
-                nap();
-            }
+            Progress::Idle => self.idle(),
         }
     }
-}
 
-/// Whether anything waits, be it for later.
-fn has_work(session: &mut Background) -> bool {
-    session.transaction(batch::is_anything_waiting)
-}
+    fn is_first(&self) -> bool {
+        self.number == Some(0)
+    }
 
-/// Gives up the worker's lock, unless a writer is about to commit or has committed just now.
-fn leave(session: &mut Background) -> bool {
-    session.transaction(|| {
-        let alone = Lock::Writers.try_take(pg_sys::ExclusiveLock, false);
-        alone && {
-            // SAFETY: inside a transaction; the changes of writers that have ended are to be seen.
-            let empty = unsafe {
-                pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-                let empty = !batch::is_anything_waiting();
-                pg_sys::PopActiveSnapshot();
+    fn activity(&self) -> String {
+        if self.last_problem.is_empty() {
+            "embedding queued rows".to_owned()
+        } else {
+            format!(
+                "trying again to embed queued rows after: {}",
+                self.last_problem
+            )
+        }
+    }
+
+    /// The lowest number that no worker of the database has.
+    fn take_number(&mut self) -> Option<u32> {
+        for _ in 0..LOCK_ATTEMPTS {
+            let number = self.session.transaction(|| {
+                (0..settings::max_workers())
+                    .find(|&number| Lock::Worker(number).try_take(pg_sys::ExclusiveLock, true))
+            });
+            if number.is_some() {
+                return number;
+            }
+            nap(SHORT_NAP);
+        }
+        None
+    }
+
+    /// Whether there is a place for this worker; the extension may have been dropped, and settings changed.
+    fn is_wanted(&mut self) -> bool {
+        let Some(number) = self.number else {
+            return false;
+        };
+        (number == 0 || number < settings::max_workers())
+            && settings::wants_worker()
+            && self.session.transaction(extension_owner) != pg_sys::InvalidOid
+    }
+
+    /// The first worker starts others, as many as batches wait beside its own.
+    fn call_for_help(&mut self) {
+        let most = settings::max_workers();
+        let is_early = self
+            .last_call
+            .is_some_and(|last| last.elapsed() < CALL_EVERY);
+        if !self.is_first() || most < 2 || is_early {
+            return;
+        }
+        self.last_call = Some(Instant::now());
+        let missing = self.session.transaction(|| {
+            let helpers = (1..most).filter(|&number| !Lock::Worker(number).is_free());
+            let wanted = batch::batches_waiting(most).saturating_sub(1);
+            wanted.min(most - 1).saturating_sub(helpers.count() as u32)
+        });
+        for _ in 0..missing {
+            start_worker();
+        }
+    }
+
+    /// Nothing to do just now.
+    fn idle(&mut self) -> Turn {
+        report(pg_sys::BackendState::STATE_IDLE, &self.activity());
+        let idle = self.last_work.elapsed();
+        if self.is_first() {
+            if idle >= LINGER && !self.has_work() && self.leave() {
+                return Turn::Leave;
+            }
+        } else if !self.becomes_first() && idle >= LINGER {
+            return Turn::Leave;
+        }
+        nap((idle / 20).clamp(SHORT_NAP, LONG_NAP));
+        Turn::Again
+    }
+
+    /// Takes the first worker's place if that has gone.
+    fn becomes_first(&mut self) -> bool {
+        let Some(number) = self.number else {
+            return false;
+        };
+        let moved = self.session.transaction(|| {
+            let moved = Lock::Worker(0).try_take(pg_sys::ExclusiveLock, true);
+            if moved {
+                Lock::Worker(number).release(pg_sys::ExclusiveLock, true);
+            }
+            moved
+        });
+        if moved {
+            self.number = Some(0);
+        }
+        moved
+    }
+
+    /// Whether anything waits, be it for later.
+    fn has_work(&mut self) -> bool {
+        self.session.transaction(batch::is_anything_waiting)
+    }
+
+    /// Gives up the first worker's lock, unless a writer is about to commit or has committed just now.
+    fn leave(&mut self) -> bool {
+        self.session.transaction(|| {
+            let alone = Lock::Writers.try_take(pg_sys::ExclusiveLock, false);
+            alone && {
+                // SAFETY: inside a transaction; the changes of writers that have ended are to be seen.
+                let empty = unsafe {
+                    pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+                    let empty = !batch::is_anything_waiting();
+                    pg_sys::PopActiveSnapshot();
+                    empty
+                };
+                if empty {
+                    Lock::Worker(0).release(pg_sys::ExclusiveLock, true);
+                }
                 empty
-            };
-            if empty {
-                Lock::Worker.release(pg_sys::ExclusiveLock, true);
             }
-            empty
-        }
-    })
-}
-
-/// Sleeps until something happens, a tenth of a second at most.
-fn nap() {
-    // SAFETY: main thread, own latch.
-    unsafe {
-        let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-        pg_sys::WaitLatch(
-            pg_sys::MyLatch,
-            events as i32,
-            NAP_MS,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
-        pg_sys::ResetLatch(pg_sys::MyLatch);
-    }
-    check_for_interrupts!();
-    // SAFETY: outside of a transaction, as for any backend between two statements.
-    unsafe {
-        if pg_sys::ConfigReloadPending != 0 {
-            pg_sys::ConfigReloadPending = 0;
-            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
-        }
+        })
     }
 }
 
-/// What pg_stat_activity shows; it also marks off claims of now from earlier ones.
-fn report(state: pg_sys::BackendState::Type) {
-    // SAFETY: the string is copied.
-    unsafe {
-        pg_sys::SetCurrentStatementStartTimestamp();
-        pg_sys::pgstat_report_activity(state, c"embedding queued rows".as_ptr());
+/// What comes after a failure of the worker's own, no row's and not the server's: None is a rest.
+fn complain(error: &CaughtError) -> Option<Turn> {
+    // Dropped between two of our transactions, with all that was queued.
+    if Background.transaction(extension_owner) == pg_sys::InvalidOid {
+        return Some(Turn::Leave);
     }
-}
-
-/// The transactions of a process of our own.
-struct Background;
-
-impl Session for Background {
-    fn transaction<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        // SAFETY: no transaction is open; this one is ended below, or by the end of the process.
-        unsafe {
-            pg_sys::SetCurrentStatementStartTimestamp();
-            pg_sys::StartTransactionCommand();
-            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        }
-        let result = work();
-        // SAFETY: as above.
-        unsafe {
-            pg_sys::PopActiveSnapshot();
-            pg_sys::CommitTransactionCommand();
-            pg_sys::pgstat_report_stat(false);
-        }
-        result
-    }
+    let (CaughtError::PostgresError(report)
+    | CaughtError::ErrorReport(report)
+    | CaughtError::RustPanic {
+        ereport: report, ..
+    }) = error;
+    let detail = report
+        .detail()
+        .map_or(String::new(), |detail| format!(": {detail}"));
+    log!("infinity_embed worker: {}{detail}", report.message());
+    None
 }

@@ -32,15 +32,15 @@ impl Backend {
 
     /// `pg_cancel_backend`, called in another session of a superuser.
     pub fn cancel(self, other: &mut Client) {
-        self.signal("pg_cancel_backend", other);
+        self.call("pg_cancel_backend", other);
     }
 
     /// `pg_terminate_backend`, called in another session of a superuser.
     pub fn terminate(self, other: &mut Client) {
-        self.signal("pg_terminate_backend", other);
+        self.call("pg_terminate_backend", other);
     }
 
-    fn signal(self, function: &str, other: &mut Client) {
+    fn call(self, function: &str, other: &mut Client) {
         let row = other
             .query_one(&format!("SELECT {function}($1)"), &[&self.pid])
             .expect("a superuser may signal a backend");
@@ -49,8 +49,13 @@ impl Backend {
 
     /// SIGKILL: for a backend, PostgreSQL then restarts all of them; for the postmaster, the cluster is down.
     pub fn kill(self) {
+        self.signal("KILL");
+    }
+
+    /// A signal from outside, such as STOP and CONT.
+    pub fn signal(self, name: &str) {
         let status = Command::new("kill")
-            .args(["-KILL", &self.pid.to_string()])
+            .args([&format!("-{name}"), &self.pid.to_string()])
             .status()
             .expect("kill can be run");
         assert!(status.success(), "process {} has gone", self.pid);

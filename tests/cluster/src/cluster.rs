@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -53,10 +53,24 @@ impl Cluster {
         settings: &[(&str, &str)],
         variables: &[(&str, &str)],
     ) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{}-{number}", shared_name(), std::process::id());
-        Self::start_named(name, settings, variables, true)
+        Self::start_named(new_name(), settings, variables, true)
+    }
+
+    /// A streaming standby of this one, with its settings, destroyed on drop.
+    pub fn standby(&self) -> Self {
+        let mut standby = Self {
+            name: new_name(),
+            environment: HashMap::new(),
+            owned: true,
+        };
+        standby.script("standby", std::slice::from_ref(&self.name), &[]);
+        standby.read_environment();
+        standby
+    }
+
+    /// Makes a standby a primary, and waits for that.
+    pub fn promote(&self) {
+        self.script("promote", &[], &[]);
     }
 
     fn start_named(
@@ -70,30 +84,23 @@ impl Cluster {
             environment: HashMap::new(),
             owned,
         };
-        let settings: Vec<String> = settings
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        cluster.script("start", &settings, variables);
-        cluster.environment = cluster
+        cluster.script("start", &lines(settings), variables);
+        cluster.read_environment();
+        cluster
+    }
+
+    fn read_environment(&mut self) {
+        self.environment = self
             .script("environment", &[], &[])
             .lines()
             .filter_map(|line| line.split_once('='))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        cluster
     }
 
     /// Runs `scripts/cluster.sh` and returns what it printed.
     fn script(&self, command: &str, arguments: &[String], variables: &[(&str, &str)]) -> String {
-        let output = Command::new(repository().join("scripts/cluster.sh"))
-            .args([command, &self.name])
-            .args(arguments)
-            .env_remove("INFINITY_API_URL")
-            .env_remove("RUST_BACKTRACE")
-            .envs(variables.iter().copied())
-            .output()
-            .expect("scripts/cluster.sh can be run");
+        let output = self.run_script(command, arguments, variables);
         assert!(
             output.status.success(),
             "cluster.sh {command} {}: {}",
@@ -103,9 +110,40 @@ impl Cluster {
         String::from_utf8(output.stdout).expect("cluster.sh prints UTF-8")
     }
 
+    fn run_script(
+        &self,
+        command: &str,
+        arguments: &[String],
+        variables: &[(&str, &str)],
+    ) -> Output {
+        Command::new(repository().join("scripts/cluster.sh"))
+            .args([command, &self.name])
+            .args(arguments)
+            .env_remove("INFINITY_API_URL")
+            .env_remove("RUST_BACKTRACE")
+            .envs(variables.iter().copied())
+            .output()
+            .expect("scripts/cluster.sh can be run")
+    }
+
     /// Starts a stopped or crashed cluster again.
     pub fn start(&self) {
         self.script("start", &[], &[]);
+    }
+
+    /// The same, unless it cannot yet: a killed postmaster's children must have ended.
+    pub fn try_start(&self) -> bool {
+        self.run_script("start", &[], &[]).status.success()
+    }
+
+    /// The same, with more lines in postgresql.conf.
+    pub fn start_with(&self, settings: &[(&str, &str)]) {
+        self.script("start", &lines(settings), &[]);
+    }
+
+    /// Starts it with options of the program postgres, such as `-b`, in which pg_upgrade runs it.
+    pub fn start_with_options(&self, options: &str) {
+        self.script("start", &[], &[("SERVER_OPTIONS", options)]);
     }
 
     /// Stops it in PostgreSQL's mode "fast", and waits for that.
@@ -176,6 +214,21 @@ impl Cluster {
     pub fn empty_database(&self) -> Database<'_> {
         Database::new(self)
     }
+}
+
+/// A name for a cluster of one test's own.
+fn new_name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{}-{number}", shared_name(), std::process::id())
+}
+
+/// Settings as `scripts/cluster.sh` takes them.
+fn lines(settings: &[(&str, &str)]) -> Vec<String> {
+    settings
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 impl Drop for Cluster {

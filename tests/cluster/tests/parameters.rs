@@ -53,6 +53,7 @@ fn every_parameter_has_its_documented_default_unit_and_context() {
             "max_image_pixels 40000000 - superuser integer",
             "max_response_size 262144 kB superuser integer",
             "max_retries 3 - user integer",
+            "max_workers 1 - superuser integer",
             "model_name michaelfeil/colqwen2-v0.1 - user string",
             "normalize off - user bool",
             "timeout 60 s user real",

@@ -1,8 +1,12 @@
 //! The queue: columns kept embedded behind their writers' backs.
 
+mod launcher;
+mod life;
+mod nowhere;
 mod outage;
 mod process;
 mod rights;
+mod several;
 mod tables;
 mod views;
 mod worker;
@@ -24,7 +28,11 @@ fn server(latency: Duration) -> Server {
 
 /// A database that uses the server, fails fast and has no worker but where a test wants one.
 fn database(server: &Server) -> Database<'static> {
-    let database = Cluster::shared().database();
+    database_of(Cluster::shared(), server)
+}
+
+fn database_of<'a>(cluster: &'a Cluster, server: &Server) -> Database<'a> {
+    let database = cluster.database();
     database.set("infinity_embed.url", &server.url());
     database.set("infinity_embed.max_retries", "0");
     database.set("infinity_embed.worker", "off");
@@ -33,7 +41,11 @@ fn database(server: &Server) -> Database<'static> {
 
 /// The same with a table `passages` of so many rows, kept embedded.
 fn passages(server: &Server, rows: u32) -> Database<'static> {
-    let database = database(server);
+    passages_of(Cluster::shared(), server, rows)
+}
+
+fn passages_of<'a>(cluster: &'a Cluster, server: &Server, rows: u32) -> Database<'a> {
+    let database = database_of(cluster, server);
     database.run(&format!(
         "CREATE TABLE passages (id int PRIMARY KEY, body text, note text, embedding real[]);
          INSERT INTO passages (id, body) SELECT i, 'passage number ' || i FROM generate_series(1, {rows}) AS i"

@@ -8,15 +8,15 @@ use postgres::Client;
 
 use crate::{count, passages, server, waiting, wrong};
 
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-fn passages_with_worker(server: &Server, rows: u32) -> Database<'static> {
+pub(crate) fn passages_with_worker(server: &Server, rows: u32) -> Database<'static> {
     let database = passages(server, rows);
     database.set("infinity_embed.worker", "on");
     database
 }
 
-fn workers(database: &Database, observer: &mut Client) -> Vec<Backend> {
+pub(crate) fn workers(database: &Database, observer: &mut Client) -> Vec<Backend> {
     observer
         .query(
             "SELECT pid FROM pg_stat_activity WHERE backend_type = 'infinity_embed worker' AND datname = $1",
@@ -29,7 +29,7 @@ fn workers(database: &Database, observer: &mut Client) -> Vec<Backend> {
 }
 
 /// Changes one row, so that a worker is started, and waits for it.
-fn start_worker(database: &Database, observer: &mut Client) -> Backend {
+pub(crate) fn start_worker(database: &Database, observer: &mut Client) -> Backend {
     database.run("UPDATE passages SET body = body || '.' WHERE id = 1");
     wait_until("there is a worker", SOON, || {
         !workers(database, observer).is_empty()
