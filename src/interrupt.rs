@@ -1,6 +1,7 @@
-//! How a backend waits while the network thread works: on its latch and the client's doorbell.
+//! Interrupts: looked at while a long value is worked on, and while a backend waits for the network thread.
 //!
-//! Used by every call that goes out. A cancel, a timeout or a termination arrives as a signal that
+//! [`poll`] is what the pure crates call between blocks of work. Waiting is on the latch and the client's doorbell, by
+//! every call that goes out. A cancel, a timeout or a termination arrives as a signal that
 //! sets the latch; `CHECK_FOR_INTERRUPTS` then raises PostgreSQL's own error, which unwinds through
 //! the client and so aborts the request.
 
@@ -8,6 +9,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use infinity_client::Wait;
 use pgrx::{check_for_interrupts, pg_sys};
+
+/// Raises PostgreSQL's error when the backend is to stop.
+pub(crate) fn poll() {
+    check_for_interrupts!();
+}
 
 /// Waits in `WaitLatchOrSocket`; raises PostgreSQL's error when the backend is to stop.
 pub(crate) struct BackendWait;
@@ -31,6 +37,6 @@ impl Wait for BackendWait {
                 pg_sys::ResetLatch(pg_sys::MyLatch);
             }
         }
-        check_for_interrupts!();
+        poll();
     }
 }

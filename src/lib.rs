@@ -20,6 +20,7 @@ mod queue;
 mod settings;
 mod sql_type;
 mod trigger;
+mod varlena;
 
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;

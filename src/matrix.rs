@@ -13,10 +13,12 @@ use pgrx::{IntoDatum, datum::Datum, pg_sys};
 
 use crate::detoast::Detoasted;
 use crate::error::SqlError;
+use crate::interrupt::poll;
 use crate::sql_type::sql_type;
+use crate::varlena::{self, LENGTH_WORD_BYTES, MAX_VALUE_BYTES};
 
-/// `MaxAllocSize`: no PostgreSQL value is larger.
-const MAX_VALUE_BYTES: usize = 0x3fff_ffff;
+/// Values copied or converted between two looks at interrupts.
+const BLOCK: usize = 1 << 16;
 
 /// An array argument: `real[]` or `double precision[]`, as its header says.
 pub(crate) struct Matrix(Detoasted);
@@ -117,13 +119,18 @@ impl Matrix {
 }
 
 fn narrow(values: &[f64], role: &'static str) -> Result<Vec<f32>, SqlError> {
-    let narrowed = values.iter().map(|&value| match value as f32 {
-        narrowed if narrowed.is_infinite() && value.is_finite() => {
-            Err(SqlError::out_of_range(role, value, "real"))
+    let mut narrowed = Vec::with_capacity(values.len());
+    for block in values.chunks(BLOCK) {
+        poll();
+        for &value in block {
+            let real = value as f32;
+            if real.is_infinite() && value.is_finite() {
+                return Err(SqlError::out_of_range(role, value, "real"));
+            }
+            narrowed.push(real);
         }
-        narrowed => Ok(narrowed),
-    });
-    narrowed.collect()
+    }
+    Ok(narrowed)
 }
 
 // SAFETY: the SQL declarations give only arrays to arguments of this type, in STRICT functions.
@@ -135,7 +142,7 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Matrix {
 }
 
 /// What an array's elements can be on their way out.
-trait Element: Copy {
+trait Element: Copy + From<f32> {
     const OID: pg_sys::Oid;
     const ARRAY_OID: pg_sys::Oid;
 }
@@ -160,7 +167,7 @@ pub(crate) type DoubleArray = FloatArray<f64>;
 
 enum Values<T> {
     Shared(Rc<MultiVector>),
-    Rows { values: Vec<T>, dim: usize },
+    Built(pg_sys::Datum),
     Row(Vec<T>),
 }
 
@@ -173,9 +180,13 @@ impl RealArray {
 
 #[allow(private_bounds)]
 impl<T: Element> FloatArray<T> {
-    /// Row-major values as rows of `dim`.
-    pub(crate) fn rows(values: Vec<T>, dim: usize) -> FloatArray<T> {
-        FloatArray(Values::Rows { values, dim })
+    /// Row-major values as rows of `dim`; built at once, for a function that returns nothing else.
+    ///
+    /// # Errors
+    /// 54000 where the array would exceed 1 GB.
+    pub(crate) fn rows(values: &[f32], dim: usize) -> Result<FloatArray<T>, SqlError> {
+        let built = build::<f32, T>(values, &[values.len() / dim, dim])?;
+        Ok(FloatArray(Values::Built(built)))
     }
 
     /// One vector.
@@ -189,14 +200,19 @@ impl<T: Element> FloatArray<T> {
     /// 54000 where it would exceed 1 GB.
     pub(crate) fn build(&self) -> Result<pg_sys::Datum, SqlError> {
         match &self.0 {
-            Values::Shared(vectors) => build(&vectors.values, &[vectors.tokens, vectors.dim]),
-            Values::Rows { values, dim } => build(values, &[values.len() / dim, *dim]),
-            Values::Row(values) => build(values, &[values.len()]),
+            Values::Shared(vectors) => {
+                build::<f32, T>(&vectors.values, &[vectors.tokens, vectors.dim])
+            }
+            Values::Built(datum) => Ok(*datum),
+            Values::Row(values) => build::<T, T>(values, &[values.len()]),
         }
     }
 }
 
-fn build<T: Element>(values: &[T], lengths: &[usize]) -> Result<pg_sys::Datum, SqlError> {
+fn build<S: Copy, T: Element + From<S>>(
+    values: &[S],
+    lengths: &[usize],
+) -> Result<pg_sys::Datum, SqlError> {
     assert_eq!(
         values.len(),
         lengths.iter().product::<usize>(),
@@ -204,15 +220,15 @@ fn build<T: Element>(values: &[T], lengths: &[usize]) -> Result<pg_sys::Datum, S
     );
     let header = size_of::<pg_sys::ArrayType>();
     let overhead = (header + 8 * lengths.len()).next_multiple_of(8);
-    let size = overhead + size_of_val(values);
+    let size = overhead + size_of::<T>() * values.len();
     if size > MAX_VALUE_BYTES {
         return Err(SqlError::value_too_large(lengths, size, MAX_VALUE_BYTES));
     }
+    let (datum, _) = varlena::allocate(size - LENGTH_WORD_BYTES);
     // SAFETY: `size` bytes are allocated zeroed; the header, a length and a lower bound for each
-    // dimension and the values fill exactly these.
+    // dimension and the values fill exactly these. Zeros are floats.
     unsafe {
-        let array = pg_sys::palloc0(size).cast::<pg_sys::ArrayType>();
-        pgrx::set_varsize_4b(array.cast(), size as i32);
+        let array: *mut pg_sys::ArrayType = datum.cast_mut_ptr();
         (*array).ndim = lengths.len() as i32;
         (*array).elemtype = T::OID;
         let shape = array.add(1).cast::<i32>();
@@ -221,8 +237,14 @@ fn build<T: Element>(values: &[T], lengths: &[usize]) -> Result<pg_sys::Datum, S
             shape.add(lengths.len() + axis).write(1);
         }
         let data = array.cast::<u8>().add(overhead).cast::<T>();
-        std::ptr::copy_nonoverlapping(values.as_ptr(), data, values.len());
-        Ok(pg_sys::Datum::from(array))
+        let out = std::slice::from_raw_parts_mut(data, values.len());
+        for (out, values) in out.chunks_mut(BLOCK).zip(values.chunks(BLOCK)) {
+            poll();
+            for (out, &value) in out.iter_mut().zip(values) {
+                *out = T::from(value);
+            }
+        }
+        Ok(datum)
     }
 }
 

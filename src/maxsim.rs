@@ -6,18 +6,22 @@
 mod cost;
 mod prepared;
 
-use maxsim::Query;
+use maxsim::{Match, Query};
 use multivector::Payload;
 use pgrx::iter::TableIterator;
-use pgrx::{check_for_interrupts, name, pg_extern, pg_sys};
+use pgrx::{name, pg_extern, pg_sys};
 
 use crate::error::SqlError;
+use crate::interrupt::poll;
 use crate::matrix::Matrix;
 use crate::multivector::Multivector;
 use prepared::with_prepared;
 
 pub(crate) use cost::document_pages;
 pub(crate) use prepared::Prepared;
+
+/// Components looked at between two looks at interrupts: a millisecond's work at most.
+const BLOCK: usize = 1 << 18;
 
 /// An argument that holds token vectors.
 pub(crate) enum Vectors {
@@ -135,17 +139,27 @@ impl Vectors {
             }
             Vectors::Multivector(value) => {
                 let view = value.view()?;
-                Ok((view.values()?, view.dim()))
+                Ok((view.values(&mut poll)?, view.dim()))
             }
         }
     }
 }
 
 fn check_finite(role: &'static str, values: &[f32], dim: usize) -> Result<(), SqlError> {
-    if maxsim::all_finite(values) {
-        return Ok(());
+    for (block, values) in values.chunks(BLOCK).enumerate() {
+        poll();
+        if !maxsim::all_finite(values) {
+            let at = values.iter().position(|value| !value.is_finite());
+            let at = at.expect("all_finite saw one");
+            return Err(SqlError::not_finite(
+                role,
+                values[at],
+                block * BLOCK + at,
+                dim,
+            ));
+        }
     }
-    Err(SqlError::not_finite(role, values, dim))
+    Ok(())
 }
 
 fn score(document: Vectors, query: Vectors, fcinfo: pg_sys::FunctionCallInfo, form: Form) -> f64 {
@@ -191,7 +205,7 @@ pub(crate) fn score_document(document: &Vectors, query: &Prepared) -> Result<f64
     if let Vectors::Multivector(value) = document {
         value
             .view()?
-            .check_values()
+            .check_values(&mut poll)
             .map_err(multivector::Error::Corrupt)?;
     }
     Err(SqlError::score_overflows())
@@ -208,18 +222,33 @@ fn explain(document: &Vectors, query: &Vectors) -> Result<Matches, SqlError> {
     }
     let mut matches = Vec::with_capacity(query_values.len() / dim);
     for (token, row) in query_values.chunks_exact(dim).enumerate() {
-        check_for_interrupts!();
-        let found = Query::new(row, dim)?.matches(&values)?;
-        if found.iter().any(|found| !found.similarity.is_finite()) {
+        let found = best_match(&Query::new(row, dim)?, &values)?;
+        if !found.similarity.is_finite() {
             return Err(SqlError::score_overflows());
         }
-        matches.extend(found.into_iter().map(|found| {
-            (
-                token as i32 + 1,
-                found.document_token as i32 + 1,
-                found.similarity,
-            )
-        }));
+        matches.push((
+            token as i32 + 1,
+            found.document_token as i32 + 1,
+            found.similarity,
+        ));
     }
     Ok(TableIterator::new(matches))
+}
+
+/// The document token that matches a query of one token; the first of equals.
+fn best_match(query: &Query, document: &[f32]) -> Result<Match, SqlError> {
+    let tokens = (BLOCK / query.dim()).max(1);
+    let mut best: Option<Match> = None;
+    for (block, rows) in document.chunks(tokens * query.dim()).enumerate() {
+        poll();
+        for found in query.matches(rows)? {
+            if best.is_none_or(|best| found.similarity > best.similarity) {
+                best = Some(Match {
+                    document_token: block * tokens + found.document_token,
+                    ..found
+                });
+            }
+        }
+    }
+    Ok(best.expect("a document has a token"))
 }

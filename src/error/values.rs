@@ -81,16 +81,9 @@ impl SqlError {
     }
 
     /// Names the first value that is not finite.
-    pub(crate) fn not_finite(role: &str, values: &[f32], dim: usize) -> SqlError {
-        let at = values
-            .iter()
-            .position(|value| !value.is_finite())
-            .unwrap_or_default();
-        let kind = if values[at].is_nan() {
-            "NaN"
-        } else {
-            "infinity"
-        };
+    /// `at` counts components from the first token's.
+    pub(crate) fn not_finite(role: &str, value: f32, at: usize, dim: usize) -> SqlError {
+        let kind = if value.is_nan() { "NaN" } else { "infinity" };
         SqlError::new(
             Code::ERRCODE_DATA_EXCEPTION,
             format!("{kind} not allowed in {role}"),

@@ -5,13 +5,15 @@
 //! calls all the same. Comparing takes well under a microsecond.
 
 use maxsim::Query;
-use pgrx::{PgMemoryContexts, check_for_interrupts, pg_sys};
+use pgrx::{PgMemoryContexts, pg_sys};
 
 use super::{Vectors, check_finite};
 use crate::error::SqlError;
+use crate::interrupt::poll;
+use crate::varlena::{self, equal};
 
 /// Query tokens scored between two looks at interrupts. A page against as many takes far below a
-/// millisecond; only values near the limits take more than one chunk's worth of patience.
+/// millisecond; over a long document crate `maxsim` polls too.
 const TOKENS_PER_CHUNK: usize = 64;
 
 /// A query ready for scoring.
@@ -30,10 +32,13 @@ impl Prepared {
         check_finite("query", &values, dim)?;
         let chunks: Result<Vec<Query>, maxsim::Error> = values
             .chunks(TOKENS_PER_CHUNK * dim.max(1))
-            .map(|chunk| Query::new(chunk, dim))
+            .map(|chunk| {
+                poll();
+                Ok(Query::new(chunk, dim)?.polling(poll))
+            })
             .collect();
         Ok(Prepared {
-            identity: query.identity().to_vec(),
+            identity: varlena::to_vec(query.identity()),
             dim,
             tokens: values.len() / dim,
             chunks: chunks?,
@@ -61,7 +66,7 @@ impl Prepared {
         let mut sum = 0.0;
         for (index, chunk) in self.chunks.iter().enumerate() {
             if index > 0 {
-                check_for_interrupts!();
+                poll();
             }
             sum += score(chunk)?;
         }
@@ -83,7 +88,7 @@ pub(super) fn with_prepared<Result_>(
     // SAFETY: `fn_extra` is ours alone: null, or the Prepared that the lines below put there, which
     // lives as long as fn_mcxt, and so as the call site. Nothing else refers to it during a call.
     if let Some(kept) = unsafe { kept.as_mut() } {
-        if kept.identity != query.identity() {
+        if !equal(&kept.identity, query.identity()) {
             *kept = Prepared::new(query)?;
         }
         return body(kept);

@@ -7,6 +7,7 @@ use pgrx::pg_extern;
 use super::datum::{Multivector, Stored};
 use super::typmod::modifier;
 use crate::error::SqlError;
+use crate::interrupt::poll;
 use crate::matrix::{DoubleArray, Matrix, RealArray};
 
 /// A value made fit for a column: same dimension, the column's element type.
@@ -18,7 +19,7 @@ pub(super) fn fit(view: View<'_>, modifier: TypeModifier) -> Result<Stored, SqlE
     if view.element_type() == modifier.element {
         return Ok(Stored::copy(view.bytes()));
     }
-    Stored::encode(&view.values()?, view.shape(), modifier.element)
+    Stored::encode(&view.values(&mut poll)?, view.shape(), modifier.element)
 }
 
 /// The length coercion that PostgreSQL applies on assignment, as it does for numeric.
@@ -74,19 +75,14 @@ fn from_rows(values: &[f32], dim: usize, typmod: i32) -> Result<Stored, SqlError
 fn multivector_to_real_array(value: Multivector) -> RealArray {
     let array = value
         .view()
-        .and_then(|view| Ok(RealArray::rows(view.values()?.into_owned(), view.dim())));
+        .and_then(|view| RealArray::rows(&view.values(&mut poll)?, view.dim()));
     array.unwrap_or_else(|error| error.raise())
 }
 
 #[pg_extern(sql = false)]
 fn multivector_to_double_array(value: Multivector) -> DoubleArray {
-    let array = value.view().and_then(|view| {
-        let values = view
-            .values()?
-            .iter()
-            .map(|&value| f64::from(value))
-            .collect();
-        Ok(DoubleArray::rows(values, view.dim()))
-    });
+    let array = value
+        .view()
+        .and_then(|view| DoubleArray::rows(&view.values(&mut poll)?, view.dim()));
     array.unwrap_or_else(|error| error.raise())
 }

@@ -3,13 +3,15 @@
 //! A stored value is validated before use, always: [`Multivector::view`] is the only way to its
 //! numbers, and corrupt bytes are an error (XX001) and never a crash.
 
-use multivector::{ElementType, Shape, View, encode_into, encoded_size, layout};
+use multivector::{ElementType, Shape, View, encode_into, encoded_size};
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::{datum::Datum, pg_sys};
 
 use crate::detoast::Detoasted;
 use crate::error::SqlError;
+use crate::interrupt::poll;
 use crate::sql_type::sql_type;
+use crate::varlena;
 
 /// An argument.
 pub(crate) struct Multivector(Detoasted);
@@ -62,33 +64,18 @@ impl Stored {
         shape: Shape,
         element: ElementType,
     ) -> Result<Stored, SqlError> {
-        let bytes = encoded_size(element, shape)?;
-        let (stored, out) = Stored::allocate(bytes);
-        encode_into(values, shape, element, out)?;
-        Ok(stored)
+        let (datum, out) = varlena::allocate(encoded_size(element, shape)?);
+        encode_into(values, shape, element, out, &mut poll)?;
+        Ok(Stored(datum))
     }
 
     /// A copy of encoded bytes.
     pub(crate) fn copy(bytes: &[u8]) -> Stored {
-        let (stored, out) = Stored::allocate(bytes.len());
-        out.copy_from_slice(bytes);
-        stored
+        Stored(varlena::copy(bytes))
     }
 
     pub(crate) fn into_datum(self) -> pg_sys::Datum {
         self.0
-    }
-
-    fn allocate(bytes: usize) -> (Stored, &'static mut [u8]) {
-        let size = layout::LENGTH_WORD_BYTES + bytes;
-        // SAFETY: palloc gives `size` bytes or raises; the slice is what follows the length word, and
-        // its two callers use it up before they return.
-        unsafe {
-            let start = pg_sys::palloc0(size).cast::<u8>();
-            pgrx::set_varsize_4b(start.cast(), size as i32);
-            let out = std::slice::from_raw_parts_mut(start.add(layout::LENGTH_WORD_BYTES), bytes);
-            (Stored(pg_sys::Datum::from(start)), out)
-        }
     }
 }
 

@@ -2,17 +2,13 @@
 
 use multivector::{mean, normalize, pool, slice};
 use pgrx::iter::SetOfIterator;
-use pgrx::{check_for_interrupts, pg_extern};
+use pgrx::pg_extern;
 
 use super::datum::{Multivector, Stored};
 use crate::error::SqlError;
+use crate::interrupt::poll;
 use crate::matrix::RealArray;
-
-// PostgreSQL's own hash of bytes, which pgrx does not bind.
-unsafe extern "C-unwind" {
-    fn hash_bytes(bytes: *const u8, length: i32) -> u32;
-    fn hash_bytes_extended(bytes: *const u8, length: i32, seed: u64) -> u64;
-}
+use crate::varlena::{equal, hash};
 
 #[pg_extern(sql = false)]
 fn multivector_dims(value: Multivector) -> i32 {
@@ -36,31 +32,30 @@ fn multivector_element_type(value: Multivector) -> &'static str {
 /// Equal bytes, which is equal numbers of one element type: the encoding is canonical.
 #[pg_extern(sql = false)]
 fn multivector_eq(left: Multivector, right: Multivector) -> bool {
-    left.detoasted().bytes() == right.detoasted().bytes()
+    equal(left.detoasted().bytes(), right.detoasted().bytes())
 }
 
 #[pg_extern(sql = false)]
 fn multivector_ne(left: Multivector, right: Multivector) -> bool {
-    left.detoasted().bytes() != right.detoasted().bytes()
+    !equal(left.detoasted().bytes(), right.detoasted().bytes())
 }
 
+/// The low half of the extended hash with seed 0, as PostgreSQL wants it.
 #[pg_extern(sql = false)]
 fn multivector_hash(value: Multivector) -> i32 {
-    let bytes = value.detoasted().bytes();
-    // SAFETY: pointer and length of one slice; a varlena is below 1 GB.
-    unsafe { hash_bytes(bytes.as_ptr(), bytes.len() as i32) as i32 }
+    hash(value.detoasted().bytes(), 0) as i32
 }
 
 #[pg_extern(sql = false)]
 fn multivector_hash_extended(value: Multivector, seed: i64) -> i64 {
-    let bytes = value.detoasted().bytes();
-    // SAFETY: as above.
-    unsafe { hash_bytes_extended(bytes.as_ptr(), bytes.len() as i32, seed as u64) as i64 }
+    hash(value.detoasted().bytes(), seed as u64) as i64
 }
 
 #[pg_extern(sql = false)]
 fn multivector_normalize(value: Multivector) -> Stored {
-    let normalized = value.view().and_then(|view| Ok(normalize(view)?));
+    let normalized = value
+        .view()
+        .and_then(|view| Ok(normalize(view, &mut poll)?));
     Stored::copy(&normalized.unwrap_or_else(|error| error.raise()))
 }
 
@@ -75,14 +70,14 @@ fn multivector_slice(value: Multivector, first: i32, last: i32) -> Stored {
         let (first, last) = range
             .filter(|&(first, last)| first <= last && last <= view.tokens())
             .ok_or_else(|| SqlError::token_range(first, last, view.tokens()))?;
-        Ok(slice(view, first - 1..last)?)
+        Ok(slice(view, first - 1..last, &mut poll)?)
     });
     Stored::copy(&sliced.unwrap_or_else(|error| error.raise()))
 }
 
 #[pg_extern(sql = false)]
 fn multivector_mean(value: Multivector) -> RealArray {
-    let mean = value.view().and_then(|view| Ok(mean(view)?));
+    let mean = value.view().and_then(|view| Ok(mean(view, &mut poll)?));
     RealArray::row(mean.unwrap_or_else(|error| error.raise()))
 }
 
@@ -90,9 +85,6 @@ fn multivector_mean(value: Multivector) -> RealArray {
 fn multivector_pool(value: Multivector, factor: i32) -> Stored {
     let wanted = usize::try_from(factor).ok().filter(|&factor| factor > 0);
     let factor = wanted.unwrap_or_else(|| SqlError::pool_factor(factor).raise());
-    let mut poll = || {
-        check_for_interrupts!();
-    };
     let pooled = value
         .view()
         .and_then(|view| Ok(pool(view, factor, &mut poll)?));
@@ -104,7 +96,7 @@ fn multivector_pool(value: Multivector, factor: i32) -> Stored {
 fn multivector_unnest(value: Multivector) -> SetOfIterator<'static, RealArray> {
     let rows = value
         .view()
-        .and_then(|view| Ok((view.values()?.into_owned(), view.dim())));
+        .and_then(|view| Ok((view.to_values(&mut poll)?, view.dim())));
     let (values, dim) = rows.unwrap_or_else(|error| error.raise());
     let tokens = values.len() / dim;
     SetOfIterator::new(

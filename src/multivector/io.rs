@@ -1,13 +1,19 @@
 //! Text and binary input and output of `multivector`.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
+use std::fmt;
 
 use multivector::{ElementType, View, binary, text};
-use pgrx::{fcinfo, pg_extern, pg_sys};
+use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::{datum::Datum, fcinfo, pg_extern, pg_sys};
 
+use super::cast::fit;
 use super::datum::{Multivector, Stored};
 use super::typmod::modifier;
 use crate::error::SqlError;
+use crate::interrupt::poll;
+use crate::sql_type::sql_type;
+use crate::varlena;
 
 #[pg_extern(sql = false)]
 fn multivector_in(input: &CStr, _type_oid: pg_sys::Oid, typmod: i32) -> Stored {
@@ -16,27 +22,40 @@ fn multivector_in(input: &CStr, _type_oid: pg_sys::Oid, typmod: i32) -> Stored {
 
 fn read(input: &CStr, typmod: i32) -> Result<Stored, SqlError> {
     let modifier = modifier(typmod)?;
-    let rows = text::parse(&input.to_string_lossy())?;
-    let (values, shape) = rows.rows()?;
-    if let Some(modifier) = modifier {
-        modifier.check(shape)?;
+    let text = text::parse(input.to_bytes(), &mut poll)?;
+    let (values, shape) = text.rows.rows()?;
+    let Some(modifier) = modifier else {
+        return Stored::encode(values, shape, text.element);
+    };
+    modifier.check(shape)?;
+    if text.element == ElementType::F32 || text.element == modifier.element {
+        return Stored::encode(values, shape, modifier.element);
     }
-    Stored::encode(
-        values,
-        shape,
-        modifier.map_or(ElementType::F32, |modifier| modifier.element),
+    // As if it had been read first and then assigned to the column: rounded twice.
+    let bytes = text.finish(&mut poll)?;
+    fit(
+        View::parse(&bytes).map_err(multivector::Error::Corrupt)?,
+        modifier,
     )
 }
 
 #[pg_extern(sql = false)]
-fn multivector_out(value: Multivector) -> CString {
-    let printed = value.view().and_then(|view| Ok(text::print(view)?));
-    CString::new(printed.unwrap_or_else(|error| error.raise())).expect("digits have no NUL")
+fn multivector_out(value: Multivector) -> Printed {
+    let mut printed = Printed::new();
+    let outcome = value
+        .view()
+        .and_then(|view| Ok(text::print(view, &mut printed, &mut poll)?));
+    outcome.unwrap_or_else(|error| error.raise());
+    printed
 }
 
 #[pg_extern(sql = false)]
-fn multivector_send(value: Multivector) -> Vec<u8> {
-    let sent = value.view().and_then(|view| Ok(binary::send(view)?));
+fn multivector_send(value: Multivector) -> Sent {
+    let sent = value.view().and_then(|view| {
+        let (datum, out) = varlena::allocate(view.bytes().len());
+        binary::send(view, out, &mut poll)?;
+        Ok(Sent(datum))
+    });
     sent.unwrap_or_else(|error| error.raise())
 }
 
@@ -56,10 +75,52 @@ fn multivector_recv(fcinfo: pg_sys::FunctionCallInfo) -> Stored {
 
 fn receive(message: &[u8], typmod: i32) -> Result<Stored, SqlError> {
     let modifier = modifier(typmod)?;
-    let bytes = binary::receive(message)?;
+    let bytes = binary::receive(message, &mut poll)?;
     let view = View::parse(&bytes).map_err(multivector::Error::Corrupt)?;
     match modifier {
         None => Ok(Stored::copy(&bytes)),
-        Some(modifier) => super::cast::fit(view, modifier),
+        Some(modifier) => fit(view, modifier),
     }
 }
+
+/// A C string that grows in PostgreSQL's memory, where it is not copied when it is returned.
+struct Printed(pg_sys::StringInfo);
+
+impl Printed {
+    fn new() -> Printed {
+        // SAFETY: allocates in the current memory context.
+        Printed(unsafe { pg_sys::makeStringInfo() })
+    }
+}
+
+impl fmt::Write for Printed {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // SAFETY: a StringInfo of ours; pointer and length of one string, which `print` keeps below 1 GB in all.
+        unsafe {
+            pg_sys::appendBinaryStringInfo(self.0, text.as_ptr().cast(), text.len() as i32);
+        }
+        Ok(())
+    }
+}
+
+// SAFETY: returns a string that ends with a zero, in the caller's memory context.
+unsafe impl BoxRet for Printed {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        // SAFETY: PostgreSQL keeps a zero after what was appended.
+        unsafe { fcinfo.return_raw_datum(pg_sys::Datum::from((*self.0).data)) }
+    }
+}
+
+/// A `bytea`.
+struct Sent(pg_sys::Datum);
+
+// SAFETY: returns a bytea in the caller's memory context.
+unsafe impl BoxRet for Sent {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        // SAFETY: a whole varlena (see `multivector_send`).
+        unsafe { fcinfo.return_raw_datum(self.0) }
+    }
+}
+
+sql_type!(Printed, "cstring");
+sql_type!(Sent, "bytea");

@@ -4,16 +4,20 @@
 //! here by the layout of its values alone: a length word, the dimension and two unused bytes, then
 //! `real` or half components.
 
-use multivector::ElementType;
+use multivector::{ElementType, MAX_TOKENS};
 use pgrx::{pg_extern, pg_sys};
 
 use super::datum::{Multivector, Stored};
 use super::typmod::modifier;
 use crate::detoast::Detoasted;
 use crate::error::SqlError;
+use crate::interrupt::poll;
+use crate::varlena::{self, LENGTH_WORD_BYTES, MAX_VALUE_BYTES};
 
 /// Bytes of a pgvector value before its components, the length word not included.
 const HEADER_BYTES: usize = 4;
+/// Of an array of one dimension without NULLs.
+const ARRAY_HEADER_BYTES: usize = (size_of::<pg_sys::ArrayType>() + 8).next_multiple_of(8);
 
 /// How a pgvector type stores a component.
 #[derive(Clone, Copy)]
@@ -54,6 +58,7 @@ impl Vectors {
         let modifier = modifier(typmod)?;
         let mut rows = multivector::Builder::new();
         for element in self.elements()? {
+            poll();
             rows.push(&component.read(element)?)?;
         }
         let (values, shape) = rows.rows()?;
@@ -76,6 +81,10 @@ impl Vectors {
                     "multivector",
                     (*array).ndim as usize,
                 ));
+            }
+            if (*array).ndim == 1 && *array.add(1).cast::<i32>() as usize > MAX_TOKENS {
+                let tokens = *array.add(1).cast::<i32>() as usize;
+                return Err(multivector::Error::TooManyTokens { tokens }.into());
             }
             pg_sys::deconstruct_array(
                 array,
@@ -104,25 +113,34 @@ impl Vectors {
         fcinfo: pg_sys::FunctionCallInfo,
     ) -> Result<Vectors, SqlError> {
         let view = value.view()?;
-        let values = view.values()?;
-        let mut datums = Vec::with_capacity(view.tokens());
-        for row in values.chunks_exact(view.dim()) {
-            datums.push(component.write(row)?);
+        let values = view.values(&mut poll)?;
+        let used = LENGTH_WORD_BYTES + HEADER_BYTES + component.size() * view.dim();
+        // Elements begin where an int may stand.
+        let vector_bytes = used.next_multiple_of(size_of::<i32>());
+        let size = ARRAY_HEADER_BYTES + view.tokens() * vector_bytes;
+        if size > MAX_VALUE_BYTES {
+            let lengths = [view.tokens(), view.dim()];
+            return Err(SqlError::value_too_large(&lengths, size, MAX_VALUE_BYTES));
         }
-        // SAFETY: the function's own result type is the array type that its SQL declaration names;
-        // every datum is a value of its element type, in the current memory context.
+        let (datum, out) = varlena::allocate(size - LENGTH_WORD_BYTES);
+        // SAFETY: a header of one dimension fits before the elements. The function's own result type is
+        // the array type that its SQL declaration names.
         unsafe {
+            let array: *mut pg_sys::ArrayType = datum.cast_mut_ptr();
             let array_type = pg_sys::get_func_rettype((*(*fcinfo).flinfo).fn_oid);
-            let array = pg_sys::construct_array(
-                datums.as_mut_ptr(),
-                datums.len() as i32,
-                pg_sys::get_element_type(array_type),
-                -1,
-                false,
-                pg_sys::TYPALIGN_INT as std::ffi::c_char,
-            );
-            Ok(Vectors(Detoasted::new(pg_sys::Datum::from(array))))
+            (*array).ndim = 1;
+            (*array).elemtype = pg_sys::get_element_type(array_type);
+            let shape = array.add(1).cast::<i32>();
+            shape.write(view.tokens() as i32);
+            shape.add(1).write(1);
         }
+        let vectors = out[ARRAY_HEADER_BYTES - LENGTH_WORD_BYTES..].chunks_exact_mut(vector_bytes);
+        for (row, vector) in values.chunks_exact(view.dim()).zip(vectors) {
+            poll();
+            component.write(row, &mut vector[..used])?;
+        }
+        // SAFETY: a whole array, made just now.
+        Ok(Vectors(unsafe { Detoasted::new(datum) }))
     }
 }
 
@@ -154,15 +172,11 @@ impl Component {
         })
     }
 
-    /// One value in PostgreSQL's memory.
+    /// Writes a value as pgvector lays it out: length word, dimension, two unused zero bytes, components.
     ///
     /// # Errors
-    /// 54000 where pgvector's dimension has no room, 22003 where a half has none.
-    fn write(self, row: &[f32]) -> Result<pg_sys::Datum, SqlError> {
-        const MAX_DIM: usize = 16_000;
-        if row.len() > MAX_DIM {
-            return Err(multivector::Error::TooManyDims { dim: row.len() }.into());
-        }
+    /// 22003 where a half has no room.
+    fn write(self, row: &[f32], vector: &mut [u8]) -> Result<(), SqlError> {
         let components = match self {
             Component::Single => row.iter().flat_map(|value| value.to_ne_bytes()).collect(),
             Component::Half => {
@@ -176,17 +190,11 @@ impl Component {
                 maxsim::encode_f16(row, row.len())?
             }
         };
-        let size = 4 + HEADER_BYTES + components.len();
-        // SAFETY: `size` zeroed bytes, filled as pgvector lays a value out: length word, dimension,
-        // two unused zero bytes, components.
-        unsafe {
-            let start = pg_sys::palloc0(size).cast::<u8>();
-            pgrx::set_varsize_4b(start.cast(), size as i32);
-            start.add(4).cast::<u16>().write(row.len() as u16);
-            let data = start.add(4 + HEADER_BYTES);
-            std::ptr::copy_nonoverlapping(components.as_ptr(), data, components.len());
-            Ok(pg_sys::Datum::from(start))
-        }
+        // SAFETY: `vector` holds a length word, at an int's boundary.
+        unsafe { pgrx::set_varsize_4b(vector.as_mut_ptr().cast(), vector.len() as i32) };
+        vector[LENGTH_WORD_BYTES..][..2].copy_from_slice(&(row.len() as u16).to_ne_bytes());
+        vector[LENGTH_WORD_BYTES + HEADER_BYTES..].copy_from_slice(&components);
+        Ok(())
     }
 }
 

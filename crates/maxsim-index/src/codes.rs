@@ -107,9 +107,9 @@ impl<'a> Residual<'a> {
 }
 
 /// The codes of a document without a codebook.
-pub(crate) fn write_flat(document: &[f32], dim: usize) -> Vec<u8> {
+pub(crate) fn write_flat(document: &[f32], dim: usize, poll: &mut dyn FnMut()) -> Vec<u8> {
     let mut codes = head(FLAT, document.len() / dim);
-    codes.extend(maxsim::encode_bit(document, dim).expect("finite values of whole tokens"));
+    codes.extend(maxsim::encode_bit(document, dim, poll).expect("finite values of whole tokens"));
     codes
 }
 

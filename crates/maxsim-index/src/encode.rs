@@ -25,10 +25,9 @@ pub struct Encoded {
 /// # Panics
 /// When the document has no token, `dim` does not divide its length, or a value is not finite.
 pub fn encode_flat(document: &[f32], dim: usize, poll: &mut dyn FnMut()) -> Encoded {
-    poll();
     Encoded {
         signature: Vec::new(),
-        codes: write_flat(document, dim),
+        codes: write_flat(document, dim, poll),
         residual: 0.0,
         tokens: (document.len() / dim) as u32,
     }

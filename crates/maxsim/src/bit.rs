@@ -97,17 +97,21 @@ pub(crate) fn signed(signs: u8, at: usize, scale: f32) -> f32 {
 
 /// Stores m × `dim` row-major values as one bit each.
 ///
+/// The other element types can be encoded some tokens at a time; here all share their mean. So `poll` is called for
+/// every token, and may unwind.
+///
 /// # Errors
 /// [`Error::ZeroDim`], [`Error::Empty`], [`Error::Ragged`]; [`Error::OutOfRange`] for NaN and infinities.
 ///
 /// # Accuracy
 /// A rough one: for ranking, best followed by exact scores of what ranks first.
-pub fn encode_bit(values: &[f32], dim: usize) -> Result<Vec<u8>, Error> {
+pub fn encode_bit(values: &[f32], dim: usize, poll: &mut dyn FnMut()) -> Result<Vec<u8>, Error> {
     let tokens = tokens(values.len(), dim)?;
-    if !crate::all_finite(values) {
+    let mut rows = values.chunks_exact(dim).inspect(|_| poll());
+    if !rows.all(crate::all_finite) {
         return Err(Error::OutOfRange);
     }
-    let mean: Vec<f32> = mean(values, dim, tokens);
+    let mean: Vec<f32> = mean(values.chunks_exact(dim).inspect(|_| poll()), dim, tokens);
     let mean_scale = int8::scale(&mean);
     let codes: Vec<u8> = mean
         .iter()
@@ -120,6 +124,7 @@ pub fn encode_bit(values: &[f32], dim: usize) -> Result<Vec<u8>, Error> {
 
     let scales: Vec<f32> = values
         .chunks_exact(dim)
+        .inspect(|_| poll())
         .map(|row| scale(row, &mean))
         .collect();
     let unit = scales.iter().copied().fold(0.0, f32::max) / f32::from(u8::MAX);
@@ -132,6 +137,7 @@ pub fn encode_bit(values: &[f32], dim: usize) -> Result<Vec<u8>, Error> {
             .map(|scale| (scale / unit).round_ties_even() as u8),
     ); // NaN, from 0 / 0, is 0
     for row in values.chunks_exact(dim) {
+        poll();
         for (values, mean) in row.chunks(8).zip(mean.chunks(8)) {
             let signs = values
                 .iter()
@@ -188,9 +194,9 @@ pub fn validate_bit(document: &[u8], dim: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn mean(values: &[f32], dim: usize, tokens: usize) -> Vec<f32> {
+fn mean<'a>(rows: impl Iterator<Item = &'a [f32]>, dim: usize, tokens: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64; dim];
-    for row in values.chunks_exact(dim) {
+    for row in rows {
         sums.iter_mut()
             .zip(row)
             .for_each(|(sum, &value)| *sum += f64::from(value));
@@ -230,7 +236,7 @@ mod tests {
     #[test]
     fn layout_is_head_mean_scales_signs() {
         // Mean (2, 0); residuals (1, 1) and (−1, −1).
-        let document = encode_bit(&[3.0, 1.0, 1.0, -1.0], 2).unwrap();
+        let document = encode_bit(&[3.0, 1.0, 1.0, -1.0], 2, &mut || ()).unwrap();
         assert_eq!(document.len(), 8 + 2 + 2 + 2);
         assert_eq!(document[8..10], [255, 128]);
         assert_eq!(document[12..], [0b11, 0b00]);
@@ -252,7 +258,7 @@ mod tests {
     fn nine_components_take_two_bytes_and_leave_the_rest_zero() {
         let mut values = [0.0; 18];
         values[..9].fill(1.0);
-        let document = encode_bit(&values, 9).unwrap();
+        let document = encode_bit(&values, 9, &mut || ()).unwrap();
         assert_eq!(document[8 + 9 + 2..], [0xFF, 0x01, 0, 0]);
         assert_eq!(decode_bit(&document, 9).unwrap().len(), 18);
         assert_eq!(
@@ -266,7 +272,7 @@ mod tests {
     fn damaged_factors_and_unused_bits_are_found() {
         for dim in [1, 7, 8, 9, 16, 20] {
             let values: Vec<f32> = (0..3 * dim).map(|at| (at as f32).cos()).collect();
-            let document = encode_bit(&values, dim).unwrap();
+            let document = encode_bit(&values, dim, &mut || ()).unwrap();
             assert_eq!(validate_bit(&document, dim), Ok(()));
             for at in [0, 4] {
                 let mut document = document.clone();
@@ -291,12 +297,12 @@ mod tests {
     #[test]
     fn one_token_is_nearly_exact_and_the_zero_document_exact() {
         let row: Vec<f32> = (0..64).map(|k| (k as f32).sin()).collect();
-        let decoded = decode_bit(&encode_bit(&row, 64).unwrap(), 64).unwrap();
+        let decoded = decode_bit(&encode_bit(&row, 64, &mut || ()).unwrap(), 64).unwrap();
         for (value, found) in row.iter().zip(decoded) {
             assert!((value - found).abs() < 0.02, "{value} became {found}");
         }
         assert_eq!(
-            decode_bit(&encode_bit(&[0.0; 6], 3).unwrap(), 3).unwrap(),
+            decode_bit(&encode_bit(&[0.0; 6], 3, &mut || ()).unwrap(), 3).unwrap(),
             [0.0; 6]
         );
     }
@@ -304,9 +310,12 @@ mod tests {
     #[test]
     fn values_that_are_not_finite_are_refused() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            assert_eq!(encode_bit(&[1.0, bad, 0.0, 1.0], 2), Err(Error::OutOfRange));
+            assert_eq!(
+                encode_bit(&[1.0, bad, 0.0, 1.0], 2, &mut || ()),
+                Err(Error::OutOfRange)
+            );
         }
-        let huge = encode_bit(&[f32::MAX, -f32::MAX], 1).unwrap();
+        let huge = encode_bit(&[f32::MAX, -f32::MAX], 1, &mut || ()).unwrap();
         assert!(crate::all_finite(&decode_bit(&huge, 1).unwrap()));
     }
 }

@@ -13,6 +13,8 @@ use crate::unpack::{Unpack, Unpacker};
 
 /// The largest `Routines::rows`.
 pub(crate) const MAX_ROWS: usize = 12;
+/// Components of a document scored between two polls: a millisecond's work with 64 query tokens and no SIMD.
+const POLL_COMPONENTS: usize = 1 << 18;
 /// Maxima kept on the stack; longer queries take them from the heap.
 const STACK_WIDTH: usize = 256;
 
@@ -65,6 +67,8 @@ pub(crate) struct Document<'a> {
     pub(crate) unpack: Unpacker,
     /// A factor per token.
     pub(crate) scales: Scales<'a>,
+    /// Called after every [`POLL_COMPONENTS`]; may unwind.
+    pub(crate) poll: fn(),
 }
 
 /// What the similarities of a document's tokens are multiplied by.
@@ -223,7 +227,7 @@ impl Packed {
         let row_size = 4 * self.units;
         let mut scales = [0.0f32; MAX_ROWS];
         self.with_maxima(|best| {
-            for first in blocks(document.tokens, rows) {
+            for first in self.blocks(document, rows) {
                 let block = &document.rows[first * row_size..][..rows * row_size];
                 document.scales.read(first, &mut scales[..rows]);
                 let call = Call {
@@ -253,7 +257,7 @@ impl Packed {
         };
         let mut sums = vec![0u32; waiting];
         self.with_maxima(|best| {
-            for first in blocks(document.tokens, rows) {
+            for first in self.blocks(document, rows) {
                 document.scales.read(first, &mut scales[..rows]);
                 for row in rows..self.routines.rows {
                     scales[row] = scales[rows - 1];
@@ -277,6 +281,21 @@ impl Packed {
                     unsafe { self.run(call, unit, false, best) };
                 }
             }
+        })
+    }
+
+    /// The first rows of the blocks that cover a document, the last moved back to end where the document ends.
+    pub(crate) fn blocks(&self, document: &Document, rows: usize) -> impl Iterator<Item = usize> {
+        let (tokens, poll) = (document.tokens, document.poll);
+        let blocks_per_poll = (POLL_COMPONENTS / (rows * self.dim)).max(1);
+        let mut until_poll = blocks_per_poll;
+        (0..tokens).step_by(rows).map(move |first| {
+            if until_poll == 0 {
+                poll();
+                until_poll = blocks_per_poll;
+            }
+            until_poll -= 1;
+            first.min(tokens - rows)
         })
     }
 
@@ -404,13 +423,6 @@ fn place(shape: Shape, lanes: usize, token: usize, k: usize) -> usize {
     } else {
         step + STEP * full + (token - full) * STEP + phase
     }
-}
-
-/// The first rows of the blocks that cover a document, the last moved back to end where the document ends.
-pub(crate) fn blocks(tokens: usize, rows: usize) -> impl Iterator<Item = usize> {
-    (0..tokens)
-        .step_by(rows)
-        .map(move |first| first.min(tokens - rows))
 }
 
 /// A block of unpacked rows.

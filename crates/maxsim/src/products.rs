@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::Query;
 use crate::arch::{CHUNK, Call, Codes, STEP};
 use crate::error::{Error, tokens};
-use crate::packed::{Document, EMPTY, MAX_ROWS, Packed, Scales, Scratch, blocks};
+use crate::packed::{Document, EMPTY, MAX_ROWS, Packed, Scales, Scratch};
 use crate::{bit, int8};
 
 impl Query {
@@ -37,6 +37,7 @@ impl Query {
             component_bits: 32,
             unpack: self.arch().dense.units,
             scales: Scales::None,
+            poll: self.poll(),
         };
         self.dense().products(&document, true, products);
         Ok(())
@@ -68,6 +69,7 @@ impl Query {
             component_bits: 8,
             unpack,
             scales: Scales::Floats(scales),
+            poll: self.poll(),
         };
         if range.is_empty() {
             return Err(Error::Empty);
@@ -118,6 +120,7 @@ impl Query {
             component_bits: 1,
             unpack,
             scales: Scales::Codes(scales, unit),
+            poll: self.poll(),
         };
         match &self.arch().codes {
             Some(codes) => self
@@ -146,7 +149,7 @@ impl Packed {
         let mut scales = [0.0f32; MAX_ROWS];
         let mut sums = vec![0u32; all * self.width];
         let mut best = vec![0.0f32; self.width]; // what a routine that leaves its sums does not touch
-        for first in blocks(document.tokens, rows) {
+        for first in self.blocks(document, rows) {
             document.scales.read(first, &mut scales[..rows]);
             if in_place {
                 let row_size = 4 * self.units;

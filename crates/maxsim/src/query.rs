@@ -20,6 +20,7 @@ pub struct Query {
     tokens: usize,
     kernel: Kernel,
     arch: &'static Arch,
+    poll: fn(),
     /// The sum of all tokens, which meets the mean of bit documents.
     sum: Vec<f32>,
     dense: OnceLock<Packed>,
@@ -72,10 +73,17 @@ impl Query {
             tokens,
             kernel,
             arch: routines(kernel),
+            poll: || (),
             sum,
             dense: OnceLock::new(),
             codes: OnceLock::new(),
         })
+    }
+
+    /// Has `poll` called while a long document is scored, after every 2¹⁸ components or so; it may unwind.
+    #[must_use]
+    pub fn polling(self, poll: fn()) -> Query {
+        Query { poll, ..self }
     }
 
     /// The number of query tokens, n.
@@ -131,6 +139,7 @@ impl Query {
             component_bits: 32,
             unpack,
             scales,
+            poll: self.poll,
         }))
     }
 
@@ -151,6 +160,7 @@ impl Query {
             component_bits: 16,
             unpack,
             scales,
+            poll: self.poll,
         }))
     }
 
@@ -174,6 +184,7 @@ impl Query {
             component_bits: 8,
             unpack,
             scales: Scales::Floats(scales),
+            poll: self.poll,
         };
         Ok(match &self.arch.codes {
             Some(
@@ -205,6 +216,7 @@ impl Query {
             component_bits: 1,
             unpack,
             scales,
+            poll: self.poll,
         };
         let rest = match &self.arch.codes {
             Some(codes) => self.codes(codes).score(&of(codes.signs)),
@@ -243,6 +255,10 @@ impl Query {
 
     pub(crate) fn arch(&self) -> &'static Arch {
         self.arch
+    }
+
+    pub(crate) fn poll(&self) -> fn() {
+        self.poll
     }
 
     pub(crate) fn dense(&self) -> &Packed {

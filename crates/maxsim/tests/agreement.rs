@@ -16,7 +16,7 @@ fn compare(n: usize, m: usize, dim: usize, seed: u64) {
     let document = unit_rows(m, dim, 2 * seed + 1);
     let f16 = encode_f16(&document, dim).unwrap();
     let int8 = encode_int8(&document, dim).unwrap();
-    let bit = encode_bit(&document, dim).unwrap();
+    let bit = encode_bit(&document, dim, &mut || ()).unwrap();
     let exact = |stored: &[f32]| naive::score(&query, stored, dim);
     let of_f32 = exact(&document);
     let of_f16 = exact(&decode_f16(&f16, dim).unwrap());
@@ -258,4 +258,40 @@ fn a_query_shared_by_threads_scores_as_it_does_alone() {
         }
     });
     assert_eq!(shared.size_bytes(), size_packed);
+}
+
+static POLLS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+#[test]
+fn a_long_document_is_polled_and_scored_as_ever() {
+    use std::sync::atomic::Ordering::Relaxed;
+    for (m, dim) in [(20_000, 128), (3_500, 770)] {
+        let (query, document) = (unit_rows(20, dim, 1), unit_rows(m, dim, 2));
+        let f16 = encode_f16(&document, dim).unwrap();
+        let int8 = encode_int8(&document, dim).unwrap();
+        let bit = encode_bit(&document, dim, &mut || ()).unwrap();
+        let scores = |query: &Query| {
+            [
+                query.score_f32(&document),
+                query.score_f16(&f16),
+                query.score_int8(&int8),
+                query.score_bit(&bit),
+            ]
+        };
+        for kernel in Kernel::available() {
+            let packed = Query::with_kernel(kernel, &query, dim).unwrap();
+            let alone = scores(&packed);
+            POLLS.store(0, Relaxed);
+            let count = || {
+                POLLS.fetch_add(1, Relaxed);
+            };
+            assert_eq!(scores(&packed.polling(count)), alone, "{}", kernel.name());
+            let expected = 4 * ((m * dim) >> 18);
+            let polls = POLLS.load(Relaxed);
+            assert!(
+                (expected..3 * expected).contains(&(polls + 4)),
+                "{polls} of {expected}"
+            );
+        }
+    }
 }

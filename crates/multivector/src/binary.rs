@@ -16,24 +16,36 @@ use crate::element::ElementType;
 use crate::encode::encode;
 use crate::error::{Corrupt, Error};
 use crate::layout::{HEADER_BYTES, VERSION, encoded_size};
+use crate::poll::{BLOCK, Poll};
 use crate::shape::Shape;
 use crate::view::View;
 
-/// The wire form of a value.
+/// Writes the wire form of a value, which is as long as the value: every byte of `out`.
 ///
 /// # Errors
 /// [`Error::Corrupt`] when a stored number is none: a value that is sent can be received.
-pub fn send(view: View<'_>) -> Result<Vec<u8>, Error> {
-    view.check_values()?;
-    let mut out = Vec::with_capacity(view.bytes().len());
-    out.extend([VERSION, view.element_type().code(), 0, 0]);
-    for count in [view.dim(), view.tokens()] {
+///
+/// # Panics
+/// When `out` is not as long as the value.
+pub fn send(view: View<'_>, out: &mut [u8], poll: Poll<'_>) -> Result<(), Error> {
+    view.check_values(poll)?;
+    let (header, payload) = out.split_at_mut(HEADER_BYTES);
+    header[..4].copy_from_slice(&[VERSION, view.element_type().code(), 0, 0]);
+    for (bytes, count) in header[4..]
+        .chunks_exact_mut(4)
+        .zip([view.dim(), view.tokens()])
+    {
         let count = u32::try_from(count).expect("counts of a shape are within their limits");
-        out.extend(count.to_be_bytes());
+        bytes.copy_from_slice(&count.to_be_bytes());
     }
-    out.extend(view.payload_bytes());
-    swap_bytes(view.element_type(), view.shape(), &mut out[HEADER_BYTES..]);
-    Ok(out)
+    swap_bytes(
+        view.element_type(),
+        view.shape(),
+        view.payload_bytes(),
+        payload,
+        poll,
+    );
+    Ok(())
 }
 
 /// The value of a wire form, canonical.
@@ -41,8 +53,8 @@ pub fn send(view: View<'_>) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// [`Error::Binary`] for everything that is not the form above, NaN and infinities included; for shapes those of
 /// [`Shape::new`] and [`Error::TooLarge`]. Never panics, and allocates nothing before the length has been checked.
-pub fn receive(message: &[u8]) -> Result<Vec<u8>, Error> {
-    let Some((header, payload)) = message.split_first_chunk::<HEADER_BYTES>() else {
+pub fn receive(message: &[u8], poll: Poll<'_>) -> Result<Vec<u8>, Error> {
+    let Some((header, sent)) = message.split_first_chunk::<HEADER_BYTES>() else {
         return Err(Error::Binary(Corrupt::Truncated {
             len: message.len(),
             header: HEADER_BYTES,
@@ -66,16 +78,25 @@ pub fn receive(message: &[u8]) -> Result<Vec<u8>, Error> {
             expected,
         }));
     }
-    let mut payload = payload.to_vec();
-    swap_bytes(element, shape, &mut payload);
-    element.check(&payload, shape).map_err(Error::Binary)?;
-    encode(&element.decode(&payload, shape), shape, element)
+    let mut payload = vec![0; sent.len()];
+    swap_bytes(element, shape, sent, &mut payload, poll);
+    element
+        .check(&payload, shape, poll)
+        .map_err(Error::Binary)?;
+    encode(&element.decode(&payload, shape, poll), shape, element, poll)
 }
 
-/// Turns the numbers of a payload from little-endian to big-endian, or back.
-fn swap_bytes(element: ElementType, shape: Shape, payload: &mut [u8]) {
+/// Copies a payload, its numbers turned from little-endian to big-endian, or back.
+fn swap_bytes(element: ElementType, shape: Shape, from: &[u8], to: &mut [u8], poll: Poll<'_>) {
     let (number_bytes, numbers) = element.numbers(shape);
-    for number in payload[numbers].chunks_exact_mut(number_bytes) {
-        number.reverse();
+    for (from, to) in from.chunks(BLOCK).zip(to.chunks_mut(BLOCK)) {
+        poll();
+        to.copy_from_slice(from);
+    }
+    for numbers in to[numbers].chunks_mut(number_bytes * BLOCK) {
+        poll();
+        numbers
+            .chunks_exact_mut(number_bytes)
+            .for_each(<[u8]>::reverse);
     }
 }

@@ -11,6 +11,7 @@
 //! Values in which every component reads like that are taken apart again, exactly ([`recover`]); all others are new.
 //! The mark makes a scale at most 1/1365 larger than the one that is scored.
 
+use crate::poll::{Poll, row_blocks};
 use crate::shape::Shape;
 
 /// Units u and v.
@@ -51,18 +52,23 @@ pub(crate) fn payload_bytes(shape: Shape) -> usize {
 pub(crate) const UNITS: std::ops::Range<usize> = 0..HEAD_BYTES;
 
 /// Writes the payload of finite values, below [`LIMIT`] unless they are decoded ones. False if they are not.
-pub(crate) fn encode(values: &[f32], shape: Shape, out: &mut [u8]) -> bool {
-    let parts = match recover(values, shape) {
+pub(crate) fn encode(values: &[f32], shape: Shape, out: &mut [u8], poll: Poll<'_>) -> bool {
+    let parts = match recover(values, shape, poll) {
         Some(parts) => parts,
-        None if values.iter().any(|value| value.abs() >= LIMIT) => return false,
-        None => settle(&fresh(values, shape), shape),
+        None => {
+            let is_too_large = |value: &f32| value.abs() >= LIMIT;
+            if row_blocks(values, 1, poll).any(|block| block.iter().any(is_too_large)) {
+                return false;
+            }
+            settle(&fresh(values, shape, poll), shape, poll)
+        }
     };
     parts.write(out);
     true
 }
 
 /// The marked components of a payload; no check.
-pub(crate) fn decode(payload: &[u8], shape: Shape) -> Vec<f32> {
+pub(crate) fn decode(payload: &[u8], shape: Shape, poll: Poll<'_>) -> Vec<f32> {
     let parts = Parts::read(payload, shape);
     if parts.is_zero() {
         return vec![0.0; shape.values()];
@@ -75,6 +81,7 @@ pub(crate) fn decode(payload: &[u8], shape: Shape) -> Vec<f32> {
     let mut values = Vec::with_capacity(shape.values());
     let rows = parts.signs.chunks_exact(shape.dim().div_ceil(8));
     for (signs, &code) in rows.zip(&parts.scales) {
+        poll();
         let scale = marked_scale(code) as f32 * (parts.unit / UNIT as f32);
         let signed = |(k, mean): (usize, &f32)| {
             if is_plus(signs, k) {
@@ -115,12 +122,12 @@ fn units(payload: &[u8]) -> [f32; 2] {
 }
 
 /// As crate `maxsim` encodes, whose business it is to choose mean, scales and signs.
-fn fresh(values: &[f32], shape: Shape) -> Vec<u8> {
-    maxsim::encode_bit(values, shape.dim()).expect("finite values of this shape")
+fn fresh(values: &[f32], shape: Shape, poll: Poll<'_>) -> Vec<u8> {
+    maxsim::encode_bit(values, shape.dim(), poll).expect("finite values of this shape")
 }
 
 /// Moves units to powers of two, and the codes with them; signs stay.
-fn settle(payload: &[u8], shape: Shape) -> Parts {
+fn settle(payload: &[u8], shape: Shape, poll: Poll<'_>) -> Parts {
     let mut parts = Parts::read(payload, shape);
     let mean_of = |code: i64| code as f64 * f64::from(parts.mean_unit);
     let scale_of = |code: u8| f64::from(code) * f64::from(parts.unit);
@@ -150,7 +157,8 @@ fn settle(payload: &[u8], shape: Shape) -> Parts {
         .map(|value| (value / unit).round_ties_even() as u8)
         .collect();
     if parts.is_zero() {
-        return Parts::read(&fresh(&vec![0.0; shape.values()], shape), shape);
+        let zeros = vec![0.0; shape.values()];
+        return Parts::read(&fresh(&zeros, shape, poll), shape);
     }
     parts
 }
@@ -162,13 +170,14 @@ fn exponent_above(value: f64) -> i32 {
 }
 
 /// Takes decoded values apart; `None` for values that no document decodes to.
-fn recover(values: &[f32], shape: Shape) -> Option<Parts> {
+fn recover(values: &[f32], shape: Shape, poll: Poll<'_>) -> Option<Parts> {
     let dim = shape.dim();
     let quantum = lowest_bit(values[0])?;
     let mut mean: Vec<i64> = Vec::with_capacity(dim);
     let mut scales = Vec::with_capacity(shape.tokens());
     let mut signs = Vec::with_capacity(shape.tokens() * dim.div_ceil(8));
     for row in values.chunks_exact(dim) {
+        poll();
         let (code, _) = read_mark(multiple(row[0], quantum)?);
         scales.push(code);
         signs.resize(signs.len() + dim.div_ceil(8), 0);
@@ -208,7 +217,9 @@ fn recover(values: &[f32], shape: Shape) -> Option<Parts> {
     };
     // Values that are nothing but marks would be scored as zeros; real documents have larger ones.
     let scored = |value: &f32| value.abs() >= parts.unit / 2.0;
-    values.iter().any(scored).then_some(parts)
+    row_blocks(values, 1, poll)
+        .any(|block| block.iter().any(scored))
+        .then_some(parts)
 }
 
 /// The value of the lowest bit that is set in an f32 of more than zero bits; `None` if it is too large for a quantum.
@@ -288,7 +299,7 @@ mod tests {
 
     fn encoded(values: &[f32], shape: Shape) -> Vec<u8> {
         let mut payload = vec![0; payload_bytes(shape)];
-        assert!(encode(values, shape, &mut payload));
+        assert!(encode(values, shape, &mut payload, &mut || ()));
         payload
     }
 
@@ -305,7 +316,7 @@ mod tests {
         assert_eq!(payload[8..], [128 + 64, 128, 128, 128, 0b11, 0b00]);
         let scale = 1.0 + 257.0 * unit / 4096.0;
         assert_eq!(
-            decode(&payload, shape),
+            decode(&payload, shape, &mut || ()),
             [2.0 + scale, scale, 2.0 - scale, -scale]
         );
     }
@@ -314,8 +325,8 @@ mod tests {
     fn values_that_are_only_marks_are_encoded_afresh() {
         for values in [[1.0, 1.0], [-3.0, 3.0], [0.5, -0.5]] {
             let shape = Shape::new(1, 2).unwrap();
-            assert_eq!(recover(&values, shape), None);
-            let decoded = decode(&encoded(&values, shape), shape);
+            assert_eq!(recover(&values, shape, &mut || ()), None);
+            let decoded = decode(&encoded(&values, shape), shape, &mut || ());
             for (value, found) in values.iter().zip(&decoded) {
                 assert!((value / found - 1.0).abs() < 0.01, "{value} became {found}");
             }

@@ -6,6 +6,7 @@ use crate::element::ElementType;
 use crate::encode::{check_finite, encode};
 use crate::error::Error;
 use crate::layout::HEADER_BYTES;
+use crate::poll::Poll;
 use crate::shape::{MAX_BYTES, MAX_DIM, MAX_TOKENS, Shape};
 
 /// The most components that are taken: as f32 they are a value within the limit.
@@ -79,7 +80,7 @@ impl Builder {
                 tokens: self.tokens + 1,
             });
         }
-        check_finite(row, dim).map_err(|error| match error {
+        check_finite(row, dim, &mut || ()).map_err(|error| match error {
             Error::NotFinite {
                 component, value, ..
             } => Error::NotFinite {
@@ -121,9 +122,9 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Empty`] without rows; as [`encode`].
-    pub fn finish(&self, element: ElementType) -> Result<Vec<u8>, Error> {
+    pub fn finish(&self, element: ElementType, poll: Poll<'_>) -> Result<Vec<u8>, Error> {
         let (values, shape) = self.rows()?;
-        encode(values, shape, element)
+        encode(values, shape, element, poll)
     }
 }
 
@@ -138,13 +139,16 @@ mod tests {
     #[test]
     fn rows_become_the_value_that_encode_makes() {
         let mut builder = Builder::new();
-        assert_eq!(builder.finish(ElementType::F32), Err(Error::Empty));
+        assert_eq!(
+            builder.finish(ElementType::F32, &mut || ()),
+            Err(Error::Empty)
+        );
         builder.push(&[1.0, 2.0]).unwrap();
         builder.push(&[3.0, 4.0]).unwrap();
         let shape = Shape::new(2, 2).unwrap();
         for element in ElementType::ALL {
-            let expected = encode(&[1.0, 2.0, 3.0, 4.0], shape, element);
-            assert_eq!(builder.finish(element), expected);
+            let expected = encode(&[1.0, 2.0, 3.0, 4.0], shape, element, &mut || ());
+            assert_eq!(builder.finish(element, &mut || ()), expected);
         }
     }
 
@@ -182,6 +186,6 @@ mod tests {
         }
         let refused = Error::TooManyTokens { tokens: 32_769 };
         assert_eq!(builder.push(&[0.5]), Err(refused));
-        assert!(builder.finish(ElementType::F16).is_ok());
+        assert!(builder.finish(ElementType::F16, &mut || ()).is_ok());
     }
 }

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use crate::bit;
 use crate::error::{Corrupt, Error};
+use crate::poll::{BLOCK, Poll, blocks};
 use crate::shape::Shape;
 
 /// How components are stored.
@@ -109,17 +110,48 @@ impl ElementType {
     }
 
     /// Writes the payload of finite `values`, canonical.
-    pub(crate) fn encode(self, values: &[f32], shape: Shape, out: &mut [u8]) -> Result<(), Error> {
-        let refused = |_| self.out_of_range(values, shape);
+    pub(crate) fn encode(
+        self,
+        values: &[f32],
+        shape: Shape,
+        out: &mut [u8],
+        poll: Poll<'_>,
+    ) -> Result<(), Error> {
+        if self == ElementType::Bit {
+            return match bit::encode(values, shape, out, poll) {
+                true => Ok(()),
+                false => Err(self.out_of_range(values, 0, shape.dim())),
+            };
+        }
+        for tokens in blocks(shape, poll) {
+            let rows = &values[tokens.start * shape.dim()..tokens.end * shape.dim()];
+            self.encode_block(rows, tokens, shape, out)?;
+        }
+        Ok(())
+    }
+
+    /// Writes some tokens, of an element type whose tokens do not depend on each other.
+    fn encode_block(
+        self,
+        rows: &[f32],
+        tokens: Range<usize>,
+        shape: Shape,
+        out: &mut [u8],
+    ) -> Result<(), Error> {
+        let dim = shape.dim();
+        let refused = |_| self.out_of_range(rows, tokens.start, dim);
+        let [scales, components] = self.parts(&tokens, shape);
         match self {
             ElementType::F32 => {
-                for (bytes, value) in out.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+                let out = out[components].as_chunks_mut::<4>().0;
+                for (bytes, value) in out.iter_mut().zip(rows) {
                     // Adding zero turns -0.0 into 0.0, and nothing else into anything else.
                     *bytes = (value + 0.0).to_le_bytes();
                 }
             }
             ElementType::F16 => {
-                out.copy_from_slice(&maxsim::encode_f16(values, shape.dim()).map_err(refused)?);
+                let out = &mut out[components];
+                out.copy_from_slice(&maxsim::encode_f16(rows, dim).map_err(refused)?);
                 for bytes in out.as_chunks_mut::<2>().0 {
                     if u16::from_le_bytes(*bytes) == 0x8000 {
                         *bytes = [0, 0];
@@ -127,65 +159,76 @@ impl ElementType {
                 }
             }
             ElementType::Int8 => {
-                out.copy_from_slice(&maxsim::encode_int8(values, shape.dim()).map_err(refused)?);
-                settle_int8(out, shape);
+                let mut block = maxsim::encode_int8(rows, dim).map_err(refused)?;
+                settle_int8(&mut block, dim);
+                let (from_scales, from_codes) = block.split_at(scales.len());
+                out[scales].copy_from_slice(from_scales);
+                out[components].copy_from_slice(from_codes);
             }
-            ElementType::Bit => {
-                if !bit::encode(values, shape, out) {
-                    return Err(self.out_of_range(values, shape));
-                }
-            }
+            ElementType::Bit => unreachable!("its tokens share their mean"),
         }
         Ok(())
     }
 
     /// The components of a payload. No check: what `payload` holds becomes some number, NaN and infinity included.
-    pub(crate) fn decode(self, payload: &[u8], shape: Shape) -> Vec<f32> {
-        match self {
-            ElementType::F32 => {
-                let chunks = payload.as_chunks::<4>().0;
-                chunks
-                    .iter()
-                    .map(|&bytes| f32::from_le_bytes(bytes))
-                    .collect()
-            }
-            ElementType::F16 => {
-                maxsim::decode_f16(payload, shape.dim()).expect("shape and size agree")
-            }
-            ElementType::Int8 => {
-                maxsim::decode_int8(payload, shape.dim()).expect("shape and size agree")
-            }
-            ElementType::Bit => bit::decode(payload, shape),
+    pub(crate) fn decode(self, payload: &[u8], shape: Shape, poll: Poll<'_>) -> Vec<f32> {
+        let fits = "shape and size agree";
+        if self == ElementType::Bit {
+            return bit::decode(payload, shape, poll);
         }
+        let mut values = Vec::with_capacity(shape.values());
+        for tokens in blocks(shape, poll) {
+            let [scales, components] = self.parts(&tokens, shape);
+            let components = &payload[components];
+            match self {
+                ElementType::F32 => {
+                    let chunks = components.as_chunks::<4>().0;
+                    values.extend(chunks.iter().map(|&bytes| f32::from_le_bytes(bytes)));
+                }
+                ElementType::F16 => {
+                    values.extend(maxsim::decode_f16(components, shape.dim()).expect(fits));
+                }
+                // Some tokens with their scales before them are a smaller document.
+                _ => {
+                    let block = [&payload[scales], components].concat();
+                    values.extend(maxsim::decode_int8(&block, shape.dim()).expect(fits));
+                }
+            }
+        }
+        values
+    }
+
+    /// Where in a payload the scales and the components of some tokens stand; not of bit.
+    fn parts(self, tokens: &Range<usize>, shape: Shape) -> [Range<usize>; 2] {
+        let (scale, component) = match self {
+            ElementType::Int8 => (SCALE_BYTES, 1),
+            ElementType::F16 => (0, 2),
+            _ => (0, 4),
+        };
+        let (begin, row) = (scale * shape.tokens(), component * shape.dim());
+        [
+            scale * tokens.start..scale * tokens.end,
+            begin + row * tokens.start..begin + row * tokens.end,
+        ]
     }
 
     /// Refuses numbers that are never written; sizes have been checked.
-    pub(crate) fn check(self, payload: &[u8], shape: Shape) -> Result<(), Corrupt> {
-        let (unit, per_token, part) = match self {
-            ElementType::F32 => (Unit::F32, shape.dim(), payload),
-            ElementType::F16 => (Unit::F16, shape.dim(), payload),
+    pub(crate) fn check(self, payload: &[u8], shape: Shape, poll: Poll<'_>) -> Result<(), Corrupt> {
+        let scales = SCALE_BYTES * shape.tokens();
+        match self {
+            ElementType::F32 => Unit::F32.check(payload, shape.dim(), poll),
+            ElementType::F16 => Unit::F16.check(payload, shape.dim(), poll),
             ElementType::Int8 => {
-                let (scales, codes) = payload.split_at(SCALE_BYTES * shape.tokens());
-                if let Some(at) = codes.iter().position(|&code| code == 0) {
-                    return Err(Corrupt::Value {
-                        token: at / shape.dim(),
-                    });
-                }
-                (Unit::Scale, 1, scales)
+                Unit::Code.check(&payload[scales..], shape.dim(), poll)?;
+                Unit::Scale.check(&payload[..scales], 1, poll)
             }
-            ElementType::Bit if bit::is_sound(payload, shape) => return Ok(()),
-            ElementType::Bit => return Err(Corrupt::Value { token: 0 }),
-        };
-        match unit.first_bad(part) {
-            Some(at) => Err(Corrupt::Value {
-                token: at / per_token,
-            }),
-            None => Ok(()),
+            ElementType::Bit if bit::is_sound(payload, shape) => Ok(()),
+            ElementType::Bit => Err(Corrupt::Value { token: 0 }),
         }
     }
 
-    /// The error for the first component that does not fit.
-    fn out_of_range(self, values: &[f32], shape: Shape) -> Error {
+    /// The error for the first component that does not fit, in rows of `dim` from token `first` on.
+    fn out_of_range(self, values: &[f32], first: usize, dim: usize) -> Error {
         let fits = |value: &f32| match self {
             // What is less than half a step above the largest is rounded to it.
             ElementType::F16 => value.abs() < 65_520.0,
@@ -193,7 +236,7 @@ impl ElementType {
         };
         let at = values.iter().position(|value| !fits(value)).unwrap_or(0);
         Error::OutOfRange {
-            token: at / shape.dim(),
+            token: first + at / dim,
             value: values[at],
             element: self,
         }
@@ -212,9 +255,28 @@ enum Unit {
     F32,
     F16,
     Scale,
+    /// Of int8.
+    Code,
 }
 
 impl Unit {
+    /// Refuses numbers that are never written, of which each token has `per_token`.
+    fn check(self, bytes: &[u8], per_token: usize, poll: Poll<'_>) -> Result<(), Corrupt> {
+        let size = match self {
+            Unit::F32 | Unit::Scale => 4,
+            Unit::F16 => 2,
+            Unit::Code => 1,
+        };
+        for (block, bytes) in bytes.chunks(size * BLOCK).enumerate() {
+            poll();
+            if let Some(at) = self.first_bad(bytes) {
+                let token = (block * BLOCK + at) / per_token;
+                return Err(Corrupt::Value { token });
+            }
+        }
+        Ok(())
+    }
+
     /// The index of the first number that is never written.
     fn first_bad(self, bytes: &[u8]) -> Option<usize> {
         let f32s = bytes.as_chunks::<4>().0;
@@ -223,6 +285,7 @@ impl Unit {
             Unit::F16 => position(bytes.as_chunks::<2>().0, |&bytes| {
                 u16::from_le_bytes(bytes) & 0x7C00 == 0x7C00
             }),
+            Unit::Code => position(bytes, |&code| code == 0),
             // The largest code times the scale must be finite too.
             Unit::Scale => position(f32s, |&bytes| {
                 let scale = f32::from_le_bytes(bytes);
@@ -249,10 +312,11 @@ fn position<T>(numbers: &[T], bad: impl Fn(&T) -> bool) -> Option<usize> {
 /// scale in 128 rounding makes that the neighbour of the first, which is a fixed point (127 · scale then lies off
 /// the middle between two floats). The codes are those of the first encoding: a last bit of the scale does not move them.
 /// Subnormal scales have too few bits for codes to return, so tokens that small (below 10⁻³⁶) become zero.
-fn settle_int8(payload: &mut [u8], shape: Shape) {
-    let (scales, codes) = payload.split_at_mut(SCALE_BYTES * shape.tokens());
+fn settle_int8(document: &mut [u8], dim: usize) {
+    let tokens = document.len() / (SCALE_BYTES + dim);
+    let (scales, codes) = document.split_at_mut(SCALE_BYTES * tokens);
     let scales = scales.as_chunks_mut::<SCALE_BYTES>().0;
-    for (scale, codes) in scales.iter_mut().zip(codes.chunks_exact_mut(shape.dim())) {
+    for (scale, codes) in scales.iter_mut().zip(codes.chunks_exact_mut(dim)) {
         let encoded = f32::from_le_bytes(*scale);
         let settled = if encoded < f32::MIN_POSITIVE {
             codes.fill(INT8_BIAS);

@@ -6,6 +6,7 @@
 use crate::element::ElementType;
 use crate::error::Error;
 use crate::layout::{HEADER_BYTES, encoded_size, write_header};
+use crate::poll::{Poll, row_blocks};
 use crate::shape::Shape;
 use crate::view::View;
 
@@ -16,9 +17,14 @@ use crate::view::View;
 /// # Errors
 /// [`Error::NotFinite`] with the first NaN or infinity; [`Error::OutOfRange`] beyond ±65,504 (rounded) for f16;
 /// [`Error::TooLarge`]; [`Error::Incomplete`] when `values` is not of that shape.
-pub fn encode(values: &[f32], shape: Shape, element: ElementType) -> Result<Vec<u8>, Error> {
+pub fn encode(
+    values: &[f32],
+    shape: Shape,
+    element: ElementType,
+    poll: Poll<'_>,
+) -> Result<Vec<u8>, Error> {
     let mut out = vec![0; encoded_size(element, shape)?];
-    encode_into(values, shape, element, &mut out)?;
+    encode_into(values, shape, element, &mut out, poll)?;
     Ok(out)
 }
 
@@ -34,6 +40,7 @@ pub fn encode_into(
     shape: Shape,
     element: ElementType,
     out: &mut [u8],
+    poll: Poll<'_>,
 ) -> Result<(), Error> {
     assert_eq!(Ok(out.len()), encoded_size(element, shape), "size of out");
     if values.len() != shape.values() {
@@ -42,37 +49,41 @@ pub fn encode_into(
             dim: shape.dim(),
         });
     }
-    check_finite(values, shape.dim())?;
+    check_finite(values, shape.dim(), poll)?;
     let (header, payload) = out.split_at_mut(HEADER_BYTES);
     header.copy_from_slice(&write_header(element, shape));
-    element.encode(values, shape, payload)
+    element.encode(values, shape, payload, poll)
 }
 
 /// The same value with another element type. To f32 is exact; to a type with less room rounds.
 ///
 /// # Errors
 /// As [`View::values`] and [`encode`].
-pub fn convert(view: View<'_>, element: ElementType) -> Result<Vec<u8>, Error> {
+pub fn convert(view: View<'_>, element: ElementType, poll: Poll<'_>) -> Result<Vec<u8>, Error> {
     if view.element_type() == element {
-        view.check_values()?;
-        return Ok(view.bytes().to_vec());
+        view.check_values(poll)?;
+        return Ok(view.to_vec(poll));
     }
-    encode(&view.values()?, view.shape(), element)
+    encode(&view.values(poll)?, view.shape(), element, poll)
 }
 
 /// Refuses NaN and infinities, in rows of `dim`.
 ///
 /// # Errors
 /// [`Error::NotFinite`] with the first.
-pub(crate) fn check_finite(values: &[f32], dim: usize) -> Result<(), Error> {
-    if maxsim::all_finite(values) {
-        return Ok(());
+pub(crate) fn check_finite(values: &[f32], dim: usize, poll: Poll<'_>) -> Result<(), Error> {
+    let mut first = 0;
+    for block in row_blocks(values, dim, poll) {
+        if !maxsim::all_finite(block) {
+            let at = block.iter().position(|value| !value.is_finite());
+            let at = at.expect("all_finite saw one");
+            return Err(Error::NotFinite {
+                token: (first + at) / dim,
+                component: at % dim,
+                value: block[at],
+            });
+        }
+        first += block.len();
     }
-    let at = values.iter().position(|value| !value.is_finite());
-    let at = at.expect("all_finite saw one");
-    Err(Error::NotFinite {
-        token: at / dim,
-        component: at % dim,
-        value: values[at],
-    })
+    Ok(())
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use crate::encode::encode;
 use crate::error::Error;
+use crate::poll::{Poll, blocks};
 use crate::shape::Shape;
 use crate::view::View;
 
@@ -16,16 +17,22 @@ use crate::view::View;
 ///
 /// # Errors
 /// As [`View::values`].
-pub fn normalize(view: View<'_>) -> Result<Vec<u8>, Error> {
-    let mut values = view.values()?.into_owned();
-    for row in values.chunks_exact_mut(view.dim()) {
-        normalize_row(row);
+pub fn normalize(view: View<'_>, poll: Poll<'_>) -> Result<Vec<u8>, Error> {
+    let mut values = view.to_values(poll)?;
+    normalize_rows(&mut values, view.shape(), poll);
+    encode(&values, view.shape(), view.element_type(), poll)
+}
+
+/// Divides each row by its Euclidean norm.
+pub(crate) fn normalize_rows(values: &mut [f32], shape: Shape, poll: Poll<'_>) {
+    for tokens in blocks(shape, poll) {
+        let rows = &mut values[tokens.start * shape.dim()..tokens.end * shape.dim()];
+        rows.chunks_exact_mut(shape.dim()).for_each(normalize_row);
     }
-    encode(&values, view.shape(), view.element_type())
 }
 
 /// Divides by the Euclidean norm; leaves zeros.
-pub(crate) fn normalize_row(row: &mut [f32]) {
+fn normalize_row(row: &mut [f32]) {
     let length = length_of(row);
     if length > 0.0 {
         row.iter_mut()
@@ -43,7 +50,7 @@ pub(crate) fn length_of(row: &[f32]) -> f64 {
 ///
 /// # Errors
 /// [`Error::TokenRange`] when the range is empty or ends after the last token; as [`View::values`].
-pub fn slice(view: View<'_>, tokens: Range<usize>) -> Result<Vec<u8>, Error> {
+pub fn slice(view: View<'_>, tokens: Range<usize>, poll: Poll<'_>) -> Result<Vec<u8>, Error> {
     if tokens.is_empty() || tokens.end > view.tokens() {
         return Err(Error::TokenRange {
             from: tokens.start,
@@ -52,19 +59,20 @@ pub fn slice(view: View<'_>, tokens: Range<usize>) -> Result<Vec<u8>, Error> {
         });
     }
     // Decoded values encode to the bits they came from, so this is exact for every element type.
-    let values = view.values()?;
+    let values = view.values(poll)?;
     let shape = Shape::new(tokens.len(), view.dim())?;
     let values = &values[tokens.start * view.dim()..tokens.end * view.dim()];
-    encode(values, shape, view.element_type())
+    encode(values, shape, view.element_type(), poll)
 }
 
 /// The mean of all tokens, dim components: one vector for coarse search, not normalised.
 ///
 /// # Errors
 /// As [`View::values`].
-pub fn mean(view: View<'_>) -> Result<Vec<f32>, Error> {
-    let values = view.values()?;
-    Ok(mean_of(values.chunks_exact(view.dim()), view.dim()))
+pub fn mean(view: View<'_>, poll: Poll<'_>) -> Result<Vec<f32>, Error> {
+    let values = view.values(poll)?;
+    let rows = values.chunks_exact(view.dim());
+    Ok(mean_of(rows.inspect(|_| poll()), view.dim()))
 }
 
 /// The mean of some rows, at least one; added up in f64, where f32 cannot overflow.

@@ -7,11 +7,14 @@
 //! ```
 //! use multivector::{ElementType, View, text};
 //!
-//! let stored = text::parse("[[1,2],[3,4.5]]")?.finish(ElementType::F16)?;
+//! let mut poll = || (); // a caller that is to stop would unwind here
+//! let stored = text::parse(b"f16:[[1,2],[3,4.5]]", &mut poll)?.finish(&mut poll)?;
 //! let view = View::parse(&stored)?;
 //! assert_eq!((view.tokens(), view.dim(), view.element_type()), (2, 2, ElementType::F16));
-//! assert_eq!(multivector::mean(view)?, [2.0, 3.25]);
-//! assert_eq!(text::print(view)?, "[[1,2],[3,4.5]]");
+//! assert_eq!(multivector::mean(view, &mut poll)?, [2.0, 3.25]);
+//! let mut printed = String::new();
+//! text::print(view, &mut printed, &mut poll)?;
+//! assert_eq!(printed, "f16:[[1,2],[3,4.5]]");
 //! # Ok::<(), multivector::Error>(())
 //! ```
 //!
@@ -20,7 +23,8 @@
 //! fine. Neither NaN nor infinities. -0.0 becomes 0.0, so that equal values are equal bytes.
 //!
 //! # Dump and restore
-//! The numbers of a value, printed or decoded, encode to the value's bytes again, for every element type.
+//! The numbers of a value, printed or decoded, encode to the value's bytes again, for every element type; text names the
+//! element type, so that it reads back as the same value wherever it is read.
 
 mod bit;
 mod builder;
@@ -29,6 +33,7 @@ mod encode;
 mod error;
 mod functions;
 mod number;
+mod poll;
 mod pool;
 mod shape;
 mod typmod;
@@ -45,6 +50,7 @@ pub use encode::{convert, encode, encode_into};
 pub use error::{Corrupt, Error};
 pub use functions::{mean, normalize, slice};
 pub use layout::encoded_size;
+pub use poll::Poll;
 pub use pool::pool;
 pub use shape::{MAX_BYTES, MAX_DIM, MAX_TOKENS, Shape};
 pub use typmod::TypeModifier;

@@ -11,7 +11,8 @@
 
 use crate::encode::encode;
 use crate::error::Error;
-use crate::functions::{length_of, mean_of, normalize_row};
+use crate::functions::{length_of, mean_of, normalize_rows};
+use crate::poll::{Poll, copy};
 use crate::shape::Shape;
 use crate::view::View;
 use crate::ward;
@@ -29,17 +30,17 @@ const LEAST_SHARE: f64 = 1e-5;
 ///
 /// # Errors
 /// [`Error::PoolFactor`] for 0; as [`View::values`].
-pub fn pool(view: View<'_>, factor: usize, poll: &mut dyn FnMut()) -> Result<Vec<u8>, Error> {
+pub fn pool(view: View<'_>, factor: usize, poll: Poll<'_>) -> Result<Vec<u8>, Error> {
     if factor == 0 {
         return Err(Error::PoolFactor);
     }
-    let values = view.values()?;
+    let values = view.values(poll)?;
     if factor == 1 {
-        return Ok(view.bytes().to_vec());
+        return Ok(view.to_vec(poll));
     }
     let element = view.element_type();
     let (pooled, shape) = pool_rows(&values, view.shape(), factor, element.largest(), poll)?;
-    encode(&pooled, shape, element)
+    encode(&pooled, shape, element, poll)
 }
 
 /// [`pool`] on rows of f32; `largest` bounds the components that come out.
@@ -48,32 +49,34 @@ fn pool_rows(
     shape: Shape,
     factor: usize,
     largest: f32,
-    poll: &mut dyn FnMut(),
+    poll: Poll<'_>,
 ) -> Result<(Vec<f32>, Shape), Error> {
     let dim = shape.dim();
     let pooled = Shape::new((shape.tokens() / factor).max(1), dim)?;
-    let mut directions = values.to_vec();
-    directions.chunks_exact_mut(dim).for_each(normalize_row);
+    let mut directions = copy(values, poll);
+    normalize_rows(&mut directions, shape, poll);
     let labels = ward::cluster(&mut directions, dim, pooled.tokens(), poll);
     // Rows by cluster; the sort is stable, so sums are in the order of tokens.
     let mut order: Vec<usize> = (0..shape.tokens()).collect();
     order.sort_by_key(|&row| labels[row]);
     let clusters = order.chunk_by(|&a, &b| labels[a] == labels[b]);
-    let pooled_rows = clusters.flat_map(|rows| {
+    let mut pooled_rows = Vec::with_capacity(pooled.values());
+    for rows in clusters {
         let rows = || rows.iter().map(|&row| &values[row * dim..][..dim]);
-        representative(rows, dim, largest)
-    });
-    Ok((pooled_rows.collect(), pooled))
+        pooled_rows.extend(representative(rows, dim, largest, poll));
+    }
+    Ok((pooled_rows, pooled))
 }
 
 /// The mean of some rows, at their mean length; no component larger than `largest`.
-fn representative<'a, I>(rows: impl Fn() -> I, dim: usize, largest: f32) -> Vec<f32>
+fn representative<'a, I>(rows: impl Fn() -> I, dim: usize, largest: f32, poll: Poll<'_>) -> Vec<f32>
 where
     I: ExactSizeIterator<Item = &'a [f32]>,
 {
-    let mut mean = mean_of(rows(), dim);
+    let mut mean = mean_of(rows().inspect(|_| poll()), dim);
     if rows().len() > 1 {
-        let length = rows().map(length_of).sum::<f64>() / rows().len() as f64;
+        let lengths = rows().inspect(|_| poll()).map(length_of);
+        let length = lengths.sum::<f64>() / rows().len() as f64;
         let shrunk = length_of(&mean);
         // Where tokens cancel out, what is left is rounding and has no direction.
         if shrunk > length * LEAST_SHARE {

@@ -1,27 +1,61 @@
-//! The text form: `[[0.1,-2],[3,4]]`.
+//! The text form: `[[0.1,-2],[3,4]]`, and `f16:[[0.1,-2],[3,4]]` for the element types that are not f32.
 //!
 //! Used by SQL input and output, and so by dump and restore. Numbers are printed with the fewest digits that read back as
-//! the same f32; compact element types show the values they decode to, which encode to the same bytes again. Input
-//! also takes the braces of PostgreSQL's arrays, `{{0.1,-2},{3,4}}`, and white space anywhere between.
+//! the same f32; compact element types show the values they decode to, which encode to the same bytes again, and name
+//! themselves, so that text reads back as the same value whatever reads it. Input also takes `f32:`, the braces of
+//! PostgreSQL's arrays, `{{0.1,-2},{3,4}}`, and white space anywhere between.
+
+use std::fmt;
 
 use crate::builder::Builder;
+use crate::element::ElementType;
+use crate::encode::encode;
 use crate::error::Error;
 use crate::number;
+use crate::poll::{BLOCK, Poll};
 use crate::shape::MAX_BYTES;
 use crate::view::View;
 
 /// How much of the input an error shows.
 const SHOWN_CHARS: usize = 24;
+/// No number is longer; the bound keeps a text without separators from being searched without a poll.
+const MAX_WORD_BYTES: usize = BLOCK;
 /// PostgreSQL's limit for a C string, its terminating zero included.
 const MAX_TEXT_BYTES: usize = MAX_BYTES - 1;
 
-/// Reads a multivector's text into rows; [`Builder::finish`] then encodes them as the column wants them.
+/// What a text says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Text {
+    /// The element type that it names; f32 where it names none.
+    pub element: ElementType,
+    /// The numbers as they stand there, before they are rounded to the element type.
+    pub rows: Builder,
+}
+
+impl Text {
+    /// The value that the text is.
+    ///
+    /// # Errors
+    /// As [`encode`].
+    pub fn finish(&self, poll: Poll<'_>) -> Result<Vec<u8>, Error> {
+        let (values, shape) = self.rows.rows()?;
+        encode(values, shape, self.element, poll)
+    }
+}
+
+/// Reads a multivector's text.
 ///
 /// # Errors
 /// [`Error::Syntax`], [`Error::NumberOutOfRange`] and [`Error::NullElement`] with the position; [`Error::NotFinite`] for NaN and
 /// infinities, [`Error::Ragged`] and the limits as [`Builder::push`]; [`Error::Empty`] for `[]`, [`Error::ZeroDim`] for `[[]]`.
-pub fn parse(text: &str) -> Result<Builder, Error> {
-    let mut reader = Reader { text, at: 0 };
+pub fn parse(text: &[u8], poll: Poll<'_>) -> Result<Text, Error> {
+    let mut reader = Reader {
+        text,
+        at: 0,
+        next_poll: 0,
+        poll,
+    };
+    let element = reader.element()?;
     let mut rows = Builder::new();
     let braces = reader.open("\"[\"", None)?;
     if reader.take(braces.close()) {
@@ -45,41 +79,50 @@ pub fn parse(text: &str) -> Result<Builder, Error> {
         }
     }
     reader.end()?;
-    Ok(rows)
+    Ok(Text { element, rows })
 }
 
-/// Prints a multivector.
+/// Prints a multivector, a token at a time.
 ///
 /// # Errors
 /// [`Error::Corrupt`] when a stored number is none; [`Error::TooLarge`] when the text (or the numbers) would exceed 1 GB.
-pub fn print(view: View<'_>) -> Result<String, Error> {
-    let values = view.values()?;
-    let row_len = view.dim() * (number::MAX_LEN + 1) + 2;
-    let mut out = String::new();
+pub fn print(view: View<'_>, out: &mut dyn fmt::Write, poll: Poll<'_>) -> Result<(), Error> {
+    let values = view.values(poll)?;
+    let mut row_text = String::with_capacity(view.dim() * (number::MAX_LEN + 1) + 3);
     let mut scratch = String::new();
-    out.push('[');
+    let mut printed = 0;
+    if view.element_type() != ElementType::F32 {
+        row_text.push_str(view.element_type().name());
+        row_text.push(':');
+    }
+    row_text.push('[');
     for (token, row) in values.chunks_exact(view.dim()).enumerate() {
+        poll();
         if token > 0 {
-            out.push(',');
+            row_text.push(',');
         }
-        out.reserve(row_len);
-        out.push('[');
+        row_text.push('[');
         for (component, &value) in row.iter().enumerate() {
             if component > 0 {
-                out.push(',');
+                row_text.push(',');
             }
-            number::push(&mut out, &mut scratch, value);
+            number::push(&mut row_text, &mut scratch, value);
         }
-        out.push(']');
-        if out.len() >= MAX_TEXT_BYTES {
+        row_text.push(']');
+        if token + 1 == view.tokens() {
+            row_text.push(']');
+        }
+        printed += row_text.len();
+        if printed > MAX_TEXT_BYTES {
             return Err(Error::TooLarge {
-                bytes: out.len() + 1,
+                bytes: printed,
                 max: MAX_TEXT_BYTES,
             });
         }
+        out.write_str(&row_text).expect("memory takes any text");
+        row_text.clear();
     }
-    out.push(']');
-    Ok(out)
+    Ok(())
 }
 
 /// Which brackets a text uses; it uses one kind throughout.
@@ -120,27 +163,52 @@ impl Brackets {
 }
 
 struct Reader<'a> {
-    text: &'a str,
+    text: &'a [u8],
     at: usize,
+    next_poll: usize,
+    poll: Poll<'a>,
 }
 
 impl<'a> Reader<'a> {
-    /// The next byte that is not white space (PostgreSQL's: vertical tab included).
+    fn advance(&mut self, bytes: usize) {
+        self.at += bytes;
+        if self.at >= self.next_poll {
+            (self.poll)();
+            self.next_poll = self.at + BLOCK;
+        }
+    }
+
+    /// The next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
-        let bytes = self.text.as_bytes();
-        while let Some(&byte) = bytes.get(self.at) {
-            if !matches!(byte, b' ' | b'\t'..=b'\r') {
+        while let Some(&byte) = self.text.get(self.at) {
+            if !is_space(byte) {
                 return Some(byte);
             }
-            self.at += 1;
+            self.advance(1);
         }
         None
     }
 
     fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
-        self.at += usize::from(found);
+        self.advance(usize::from(found));
         found
+    }
+
+    /// The name of an element type and a colon, where the text begins with a letter; else f32.
+    fn element(&mut self) -> Result<ElementType, Error> {
+        if !self.peek().is_some_and(|byte| byte.is_ascii_alphabetic()) {
+            return Ok(ElementType::F32);
+        }
+        let word = self.word();
+        let named = word.iter().position(|&byte| byte == b':').and_then(|len| {
+            let name = std::str::from_utf8(&word[..len]).ok()?;
+            Some((len, ElementType::from_name(name)?))
+        });
+        let (len, element) =
+            named.ok_or_else(|| self.unexpected("\"[\", \"f16:\", \"int8:\" or \"bit:\""))?;
+        self.advance(len + 1);
+        Ok(element)
     }
 
     /// An opening bracket, of the kind in use or, at first, of either.
@@ -168,7 +236,8 @@ impl<'a> Reader<'a> {
     /// A number, `NaN` and `Infinity` in all their spellings included: that they are refused is the builder's affair.
     fn number(&mut self) -> Result<f32, Error> {
         self.peek();
-        let word = self.word();
+        // What is not UTF-8 is no number either.
+        let word = std::str::from_utf8(self.word()).unwrap_or_default();
         let is_name = word
             .trim_start_matches(['+', '-'])
             .starts_with(|first: char| first.is_ascii_alphabetic());
@@ -178,7 +247,7 @@ impl<'a> Reader<'a> {
                 number: shown(word),
             }),
             Ok(value) => {
-                self.at += word.len();
+                self.advance(word.len());
                 Ok(value)
             }
             Err(_) if word.eq_ignore_ascii_case("null") => {
@@ -195,32 +264,31 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What stands here, up to white space, comma or bracket.
-    fn word(&self) -> &'a str {
+    /// What stands here, up to white space, comma or bracket, or the longest word there is.
+    fn word(&self) -> &'a [u8] {
         let rest = &self.text[self.at..];
-        let is_end = |byte: u8| {
-            matches!(
-                byte,
-                b' ' | b'\t'..=b'\r' | b',' | b'[' | b']' | b'{' | b'}'
-            )
-        };
-        let len = rest.bytes().position(is_end).unwrap_or(rest.len());
-        &rest[..len]
+        let rest = &rest[..rest.len().min(MAX_WORD_BYTES)];
+        let is_end = |byte: u8| is_space(byte) || matches!(byte, b',' | b'[' | b']' | b'{' | b'}');
+        let len = rest.iter().position(|&byte| is_end(byte));
+        &rest[..len.unwrap_or(rest.len())]
     }
 
     fn unexpected(&mut self, expected: &'static str) -> Error {
-        self.peek();
-        let rest = &self.text[self.at..];
-        let found = match self.word() {
-            "" => rest.chars().next().map(String::from),
-            word => Some(shown(word)),
-        };
+        let found = self.peek().map(|first| match self.word() {
+            [] => char::from(first).to_string(),
+            word => shown(&String::from_utf8_lossy(word)),
+        });
         Error::Syntax {
             position: self.at,
             found,
             expected,
         }
     }
+}
+
+/// PostgreSQL's white space, vertical tab included.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 /// The beginning of a word.

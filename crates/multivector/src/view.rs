@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use crate::element::ElementType;
 use crate::error::{Corrupt, Error};
 use crate::layout::{HEADER_BYTES, read_header};
+use crate::poll::{BLOCK, Poll, copy};
 use crate::shape::{MAX_BYTES, Shape};
 
 /// A multivector in borrowed bytes whose header, shape and length agree.
@@ -60,8 +61,8 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// [`Corrupt::Value`] with the first token concerned.
-    pub fn check_values(&self) -> Result<(), Corrupt> {
-        self.element.check(self.payload_bytes(), self.shape)
+    pub fn check_values(&self, poll: Poll<'_>) -> Result<(), Corrupt> {
+        self.element.check(self.payload_bytes(), self.shape, poll)
     }
 
     /// The number of tokens.
@@ -94,6 +95,16 @@ impl<'a> View<'a> {
         self.bytes
     }
 
+    /// A copy of the whole value.
+    pub(crate) fn to_vec(self, poll: Poll<'_>) -> Vec<u8> {
+        let mut copied = Vec::with_capacity(self.bytes.len());
+        for block in self.bytes.chunks(BLOCK) {
+            poll();
+            copied.extend_from_slice(block);
+        }
+        copied
+    }
+
     /// The bytes after the header.
     #[must_use]
     pub fn payload_bytes(&self) -> &'a [u8] {
@@ -107,7 +118,7 @@ impl<'a> View<'a> {
         match self.element {
             ElementType::F32 => Payload::F32(match bytemuck::try_cast_slice(bytes) {
                 Ok(values) => Cow::Borrowed(values),
-                Err(_) => Cow::Owned(self.element.decode(bytes, self.shape)),
+                Err(_) => Cow::Owned(self.element.decode(bytes, self.shape, &mut || ())),
             }),
             ElementType::F16 => Payload::F16(bytes),
             ElementType::Int8 => Payload::Int8(bytes),
@@ -115,11 +126,22 @@ impl<'a> View<'a> {
         }
     }
 
+    /// As [`View::values`], in memory of their own.
+    ///
+    /// # Errors
+    /// As [`View::values`].
+    pub fn to_values(self, poll: Poll<'_>) -> Result<Vec<f32>, Error> {
+        Ok(match self.values(poll)? {
+            Cow::Borrowed(values) => copy(values, poll),
+            Cow::Owned(values) => values,
+        })
+    }
+
     /// The components, tokens × dim in row-major order; all finite.
     ///
     /// # Errors
     /// [`Error::Corrupt`] as [`View::check_values`]; [`Error::TooLarge`] when they are 1 GB or more.
-    pub fn values(&self) -> Result<Cow<'a, [f32]>, Error> {
+    pub fn values(&self, poll: Poll<'_>) -> Result<Cow<'a, [f32]>, Error> {
         let bytes = 4 * self.shape.values();
         if bytes > MAX_BYTES {
             return Err(Error::TooLarge {
@@ -127,10 +149,10 @@ impl<'a> View<'a> {
                 max: MAX_BYTES,
             });
         }
-        self.check_values()?;
+        self.check_values(poll)?;
         Ok(match self.payload() {
             Payload::F32(values) => values,
-            _ => Cow::Owned(self.element.decode(self.payload_bytes(), self.shape)),
+            _ => Cow::Owned(self.element.decode(self.payload_bytes(), self.shape, poll)),
         })
     }
 }

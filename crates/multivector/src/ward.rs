@@ -8,6 +8,8 @@
 //! Murtagh, *A survey of recent advances in hierarchical clustering algorithms*, The Computer Journal 26, 1983 (the
 //! chain); Ward, *Hierarchical grouping to optimize an objective function*, JASA 58, 1963 (the distance).
 
+use crate::poll::Poll;
+
 /// Components of work between two polls: under a millisecond.
 const POLL_COMPONENTS: usize = 1 << 20;
 
@@ -21,12 +23,7 @@ struct Merge {
 ///
 /// Returns each row's cluster, numbered from 0 in the order of their first rows. `poll` is called at least once a
 /// millisecond or so; it may unwind.
-pub(crate) fn cluster(
-    rows: &mut [f32],
-    dim: usize,
-    clusters: usize,
-    poll: &mut dyn FnMut(),
-) -> Vec<usize> {
+pub(crate) fn cluster(rows: &mut [f32], dim: usize, clusters: usize, poll: Poll<'_>) -> Vec<usize> {
     let n = rows.len() / dim;
     let mut merges = merge_all(rows, dim, poll);
     // The chain finds merges out of order. A stable sort keeps equal ones in a deterministic order.
@@ -36,7 +33,7 @@ pub(crate) fn cluster(
 }
 
 /// All n - 1 merges of the dendrogram.
-fn merge_all(rows: &mut [f32], dim: usize, poll: &mut dyn FnMut()) -> Vec<Merge> {
+fn merge_all(rows: &mut [f32], dim: usize, poll: Poll<'_>) -> Vec<Merge> {
     let n = rows.len() / dim;
     let mut space = Space {
         means: rows,
@@ -83,7 +80,7 @@ struct Space<'a> {
     /// In ascending order, so that means are read in the order of memory.
     active: Vec<usize>,
     until_poll: usize,
-    poll: &'a mut dyn FnMut(),
+    poll: Poll<'a>,
 }
 
 impl Space<'_> {

@@ -2,17 +2,24 @@
 
 mod strategies;
 
-use multivector::{ElementType, Error, Shape, View, encode, mean, normalize, pool, slice};
+use multivector::binary::receive;
+use multivector::{
+    ElementType, Error, Poll, Shape, View, encode, mean, normalize, pool, slice, text,
+};
 use proptest::prelude::*;
-use strategies::{element, rows};
+use strategies::{element, rows, send};
 
 fn decode(bytes: &[u8]) -> Vec<f32> {
-    View::parse(bytes).unwrap().values().unwrap().into_owned()
+    View::parse(bytes)
+        .unwrap()
+        .values(&mut || ())
+        .unwrap()
+        .into_owned()
 }
 
 /// Pools in f32.
 fn pool_f32(values: &[f32], shape: Shape, factor: usize) -> Vec<f32> {
-    let bytes = encode(values, shape, ElementType::F32).unwrap();
+    let bytes = encode(values, shape, ElementType::F32, &mut || ()).unwrap();
     decode(&pool(View::parse(&bytes).unwrap(), factor, &mut || ()).unwrap())
 }
 
@@ -21,19 +28,19 @@ proptest! {
 
     #[test]
     fn a_slice_has_the_tokens_as_they_are_stored((shape, values) in rows(), element in element(), a in 0usize..8, b in 1usize..9) {
-        let bytes = encode(&values, shape, element).unwrap();
+        let bytes = encode(&values, shape, element, &mut || ()).unwrap();
         let view = View::parse(&bytes).unwrap();
-        match slice(view, a..b) {
+        match slice(view, a..b, &mut || ()) {
             Ok(sliced) => {
                 prop_assert!(a < b && b <= shape.tokens());
                 let found = View::parse(&sliced).unwrap();
                 prop_assert_eq!((found.tokens(), found.dim(), found.element_type()), (b - a, shape.dim(), element));
-                let all = view.values().unwrap();
+                let all = view.values(&mut || ()).unwrap();
                 let expected = &all[a * shape.dim()..b * shape.dim()];
                 // Of bit tokens that are zero but for their marks the marks may change.
                 let largest = |values: &[f32]| values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
                 if element != ElementType::Bit || largest(expected) > largest(&all) / 1000.0 {
-                    prop_assert_eq!(&found.values().unwrap()[..], expected);
+                    prop_assert_eq!(&found.values(&mut || ()).unwrap()[..], expected);
                 }
             }
             Err(error) => {
@@ -45,8 +52,8 @@ proptest! {
 
     #[test]
     fn normalized_tokens_have_length_1_or_0((shape, values) in rows()) {
-        let bytes = encode(&values, shape, ElementType::F32).unwrap();
-        let normalized = decode(&normalize(View::parse(&bytes).unwrap()).unwrap());
+        let bytes = encode(&values, shape, ElementType::F32, &mut || ()).unwrap();
+        let normalized = decode(&normalize(View::parse(&bytes).unwrap(), &mut || ()).unwrap());
         for (row, before) in normalized.chunks(shape.dim()).zip(values.chunks(shape.dim())) {
             let length = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
             let zero = before.iter().all(|&v| v == 0.0);
@@ -57,7 +64,7 @@ proptest! {
 
     #[test]
     fn pooling_leaves_tokens_over_factor((shape, values) in rows(), element in element(), factor in 1usize..10) {
-        let bytes = encode(&values, shape, element).unwrap();
+        let bytes = encode(&values, shape, element, &mut || ()).unwrap();
         let view = View::parse(&bytes).unwrap();
         let pooled = pool(view, factor, &mut || ()).unwrap();
         let found = View::parse(&pooled).unwrap();
@@ -73,19 +80,22 @@ proptest! {
 fn the_mean_neither_overflows_nor_loses_small_values() {
     let shape = Shape::new(3, 2).unwrap();
     let values = [f32::MAX, 1.0, f32::MAX, 2.0, f32::MAX, 6.0];
-    let bytes = encode(&values, shape, ElementType::F32).unwrap();
-    assert_eq!(mean(View::parse(&bytes).unwrap()).unwrap(), [f32::MAX, 3.0]);
+    let bytes = encode(&values, shape, ElementType::F32, &mut || ()).unwrap();
+    assert_eq!(
+        mean(View::parse(&bytes).unwrap(), &mut || ()).unwrap(),
+        [f32::MAX, 3.0]
+    );
 }
 
 #[test]
 fn normalizing_takes_the_extremes_and_leaves_zeros() {
     let shape = Shape::new(4, 2).unwrap();
     let values = [f32::MAX, f32::MAX, 1e-45, 0.0, 0.0, 0.0, 3.0, 4.0];
-    let bytes = encode(&values, shape, ElementType::F32).unwrap();
+    let bytes = encode(&values, shape, ElementType::F32, &mut || ()).unwrap();
     let half = 0.5f32.sqrt();
     let expected = [half, half, 1.0, 0.0, 0.0, 0.0, 0.6, 0.8];
     assert_eq!(
-        decode(&normalize(View::parse(&bytes).unwrap()).unwrap()),
+        decode(&normalize(View::parse(&bytes).unwrap(), &mut || ()).unwrap()),
         expected
     );
 }
@@ -113,7 +123,13 @@ fn tokens_that_cancel_out_pool_to_zero_and_the_largest_stay_finite() {
 
 #[test]
 fn a_pool_factor_of_0_is_refused() {
-    let bytes = encode(&[1.0], Shape::new(1, 1).unwrap(), ElementType::F32).unwrap();
+    let bytes = encode(
+        &[1.0],
+        Shape::new(1, 1).unwrap(),
+        ElementType::F32,
+        &mut || (),
+    )
+    .unwrap();
     let pooled = pool(View::parse(&bytes).unwrap(), 0, &mut || ());
     assert_eq!(pooled, Err(Error::PoolFactor));
 }
@@ -130,11 +146,42 @@ fn equal_tokens_pool_to_themselves() {
 #[test]
 fn pooling_polls_as_long_as_it_works() {
     let (shape, values) = random_rows(1000, 64, 1);
-    let bytes = encode(&values, shape, ElementType::F32).unwrap();
+    let bytes = encode(&values, shape, ElementType::F32, &mut || ()).unwrap();
     let mut polls = 0;
     pool(View::parse(&bytes).unwrap(), 2, &mut || polls += 1).unwrap();
-    // About 3 · n²/2 distances of 64 components, polled every 2²⁰ components.
-    assert!((30..300).contains(&polls), "{polls}");
+    // About 3 · n²/2 distances of 64 components, polled every 2²⁰ components; and twice for a token's part in its mean.
+    assert!((30 + 2000..300 + 2000).contains(&polls), "{polls}");
+}
+
+#[test]
+fn whatever_is_linear_in_the_size_polls_every_65536_components() {
+    let (shape, values) = random_rows(4096, 128, 2);
+    let blocks = shape.values() >> 16;
+    for element in ElementType::ALL {
+        let bytes = encode(&values, shape, element, &mut || ()).unwrap();
+        let view = View::parse(&bytes).unwrap();
+        let sent = send(view).unwrap();
+        let check = |what: &str, work: &dyn Fn(Poll<'_>)| {
+            let mut polls = 0;
+            work(&mut || polls += 1);
+            assert!(polls >= blocks, "{what} of {element}: {polls}");
+        };
+        check("encode", &|poll| {
+            drop(encode(&values, shape, element, poll))
+        });
+        check("values", &|poll| drop(view.values(poll)));
+        check("normalize", &|poll| drop(normalize(view, poll)));
+        check("slice", &|poll| drop(slice(view, 0..4096, poll)));
+        check("mean", &|poll| drop(mean(view, poll)));
+        check("pool", &|poll| drop(pool(view, 1, poll)));
+        check("receive", &|poll| drop(receive(&sent, poll)));
+        check("print", &|poll| {
+            drop(text::print(view, &mut String::new(), poll))
+        });
+        if element != ElementType::Bit {
+            check("check", &|poll| view.check_values(poll).unwrap());
+        }
+    }
 }
 
 #[test]

@@ -2,42 +2,69 @@
 
 mod strategies;
 
-use multivector::{ElementType, Error, MAX_DIM, Shape, View, encode, text};
+use multivector::{
+    ElementType, Error, MAX_DIM, Shape, View, convert, encode, normalize, pool, slice, text,
+};
 use proptest::prelude::*;
-use strategies::{component, element, rows, rows_of};
+use proptest::test_runner::TestCaseError;
+use strategies::{component, element, print, read, rows, rows_of};
 
-fn read(input: &str) -> Result<Vec<u8>, Error> {
-    text::parse(input)?.finish(ElementType::F32)
-}
-
-/// Input, then output as f32.
+/// Input, then output.
 fn echo(input: &str) -> String {
     let bytes = read(input).unwrap();
-    text::print(View::parse(&bytes).unwrap()).unwrap()
+    print(View::parse(&bytes).unwrap()).unwrap()
+}
+
+/// Text → value → text and value → text → value, exactly.
+fn check_round_trip(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let printed = print(View::parse(bytes).unwrap()).unwrap();
+    prop_assert_eq!(&read(&printed).unwrap(), bytes);
+    prop_assert_eq!(echo(&printed), printed);
+    Ok(())
 }
 
 proptest! {
     #![proptest_config(strategies::config())]
 
-    /// Dump and restore: text of any element type, read into the same type, gives the same bytes.
+    /// Dump and restore: text of any element type reads back as the same bytes.
     #[test]
     fn printed_values_read_back_as_the_same_bytes((shape, values) in rows(), element in element()) {
-        let bytes = encode(&values, shape, element).unwrap();
-        let printed = text::print(View::parse(&bytes).unwrap()).unwrap();
-        prop_assert_eq!(text::parse(&printed).unwrap().finish(element).unwrap(), bytes);
+        check_round_trip(&encode(&values, shape, element, &mut || ()).unwrap())?;
+    }
+
+    #[test]
+    fn what_functions_make_reads_back_as_the_same_bytes((shape, values) in rows(), element in element(), other in element(),
+        tokens in 1usize..8) {
+        let bytes = encode(&values, shape, element, &mut || ()).unwrap();
+        let view = View::parse(&bytes).unwrap();
+        check_round_trip(&slice(view, 0..tokens.min(shape.tokens()), &mut || ()).unwrap())?;
+        check_round_trip(&slice(view, shape.tokens() - 1..shape.tokens(), &mut || ()).unwrap())?;
+        check_round_trip(&normalize(view, &mut || ()).unwrap())?;
+        check_round_trip(&pool(view, 2, &mut || ()).unwrap())?;
+        if let Ok(converted) = convert(view, other, &mut || ()) {
+            check_round_trip(&converted)?;
+        }
+    }
+
+    /// Bit takes most magnitudes, int8 and f32 all of them.
+    #[test]
+    fn extreme_values_read_back_as_the_same_bytes((shape, values) in rows_of(component().boxed()), element in element()) {
+        if let Ok(bytes) = encode(&values, shape, element, &mut || ()) {
+            check_round_trip(&bytes)?;
+        }
     }
 
     #[test]
     fn every_f32_is_printed_exactly((shape, values) in rows_of(component().boxed())) {
-        let bytes = encode(&values, shape, ElementType::F32).unwrap();
-        let printed = text::print(View::parse(&bytes).unwrap()).unwrap();
+        let bytes = encode(&values, shape, ElementType::F32, &mut || ()).unwrap();
+        let printed = print(View::parse(&bytes).unwrap()).unwrap();
         prop_assert_eq!(read(&printed).unwrap(), bytes);
     }
 
     #[test]
     fn white_space_and_braces_change_nothing((shape, values) in rows(), space in "[ \t\n\r\x0B\x0C]{0,3}") {
-        let bytes = encode(&values, shape, ElementType::F32).unwrap();
-        let printed = text::print(View::parse(&bytes).unwrap()).unwrap();
+        let bytes = encode(&values, shape, ElementType::F32, &mut || ()).unwrap();
+        let printed = print(View::parse(&bytes).unwrap()).unwrap();
         let mut spaced = space.clone();
         for part in printed.split_inclusive(['[', ']', ',']) {
             let (number, delimiter) = part.split_at(part.len() - 1);
@@ -50,7 +77,7 @@ proptest! {
 
     #[test]
     fn no_text_panics(input in "[\\[\\]{},. 0-9eE+\\-naifulNI\u{0}é]{0,40}", any in any::<String>()) {
-        for input in [&input, &any] {
+        for input in [&input, &any, &format!("bit:{input}")] {
             if let Ok(bytes) = read(input) {
                 prop_assert_eq!(read(&echo(input)).unwrap(), bytes);
             }
@@ -79,18 +106,63 @@ fn compact_element_types_print_what_they_decode_to() {
         (ElementType::F16, "[[0.099975586,1],[-2,0]]"),
         (ElementType::Int8, "[[0.1023622,1],[-2,0]]"),
     ] {
-        let bytes = text::parse("[[0.1,1],[-2,0]]")
-            .unwrap()
-            .finish(element)
-            .unwrap();
-        assert_eq!(text::print(View::parse(&bytes).unwrap()).unwrap(), printed);
+        let text = format!("{element}:[[0.1,1],[-2,0]]");
+        assert_eq!(echo(&text), format!("{element}:{printed}"));
     }
+}
+
+#[test]
+fn element_types_are_named_whatever_the_case_and_the_space_after() {
+    for (input, printed) in [
+        ("f32:[[1,2]]", "[[1,2]]"),
+        (" F16:[[1,2]]", "f16:[[1,2]]"),
+        ("Int8: {{1,2}}", "int8:[[1.007874,2]]"),
+        ("\tbit:\n[[1,1]]", "bit:[[1.0000002,1.0000002]]"),
+    ] {
+        assert_eq!(echo(input), printed, "{input}");
+    }
+}
+
+#[test]
+fn reading_polls_as_long_as_the_text_is() {
+    let spaces = " ".repeat(1 << 20);
+    let row = "1,".repeat(999);
+    let rows = format!("[[{row}1]{}]", format!(",[{row}1]").repeat(999));
+    let digits = format!("[[0.{}]]", "1".repeat(1 << 20));
+    for text in [format!("[[1{spaces}]]"), rows, spaces] {
+        let mut polls = 0;
+        let _ = text::parse(text.as_bytes(), &mut || polls += 1);
+        assert!(polls >= text.len() >> 16, "{polls} of {}", text.len());
+    }
+    let error = read(&digits).unwrap_err();
+    assert!(matches!(error, Error::Syntax { .. }), "{error}");
 }
 
 #[test]
 fn refusals_say_where() {
     for (input, message) in [
         ("", "expected \"[\" at character 1, where the text ends"),
+        (
+            "f8:[[1]]",
+            "expected \"[\", \"f16:\", \"int8:\" or \"bit:\" at character 1, not \"f8:\"",
+        ),
+        (
+            "f16[[1]]",
+            "expected \"[\", \"f16:\", \"int8:\" or \"bit:\" at character 1, not \"f16\"",
+        ),
+        (
+            "f16 :[[1]]",
+            "expected \"[\", \"f16:\", \"int8:\" or \"bit:\" at character 1, not \"f16\"",
+        ),
+        ("f16:", "expected \"[\" at character 5, where the text ends"),
+        (
+            "f16:f16:[[1]]",
+            "expected \"[\" at character 5, not \"f16:\"",
+        ),
+        (
+            "f16:[[1e5]]",
+            "1e5 of token 1 is out of range for element type f16",
+        ),
         ("  ", "expected \"[\" at character 3, where the text ends"),
         ("1", "expected \"[\" at character 1, not \"1\""),
         ("[1,2]", "expected \"[\" at character 2, not \"1\""),
@@ -177,8 +249,8 @@ fn limits_stop_the_reading_where_they_are_crossed() {
 #[test]
 fn corrupt_values_are_not_printed() {
     let shape = Shape::new(1, 1).unwrap();
-    let mut bytes = encode(&[1.0], shape, ElementType::F32).unwrap();
+    let mut bytes = encode(&[1.0], shape, ElementType::F32, &mut || ()).unwrap();
     bytes[12..].copy_from_slice(&f32::NAN.to_le_bytes());
-    let error = text::print(View::parse(&bytes).unwrap()).unwrap_err();
+    let error = print(View::parse(&bytes).unwrap()).unwrap_err();
     assert!(matches!(error, Error::Corrupt(_)), "{error}");
 }

@@ -2,12 +2,34 @@
 SELECT '[[1,2],[3,4.5]]'::multivector, ' [ [1e-3 , -2] , [ 3, 4e20 ] ] '::multivector, '[[7]]'::multivector;
 SELECT '[[1,2],[3,4.5]]'::multivector(2), '[[1,2],[3,4.5]]'::multivector(2, f16), '[[1,2],[3,4.5]]'::multivector(2, int8);
 SELECT '[[1,2],[3,4.5]]'::multivector(2, F32) AS f32, multivector_element_type('[[1,-2]]'::multivector(2, bit)) AS bit;
--- What is printed reads back to the same bytes, whatever the element type.
-SELECT element, value::text::multivector = value AS as_f32
-FROM (VALUES ('f32', '[[0.1,0.2],[-3e-8,7]]'::multivector(2))) v(element, value);
-SELECT value::text::multivector(3, f16) = value AS f16 FROM (SELECT '[[0.1,0.2,-3e-8],[1,2,3]]'::multivector(3, f16)) v(value);
-SELECT value::text::multivector(3, int8) = value AS int8 FROM (SELECT '[[0.1,0.2,-3e-8],[1,2,3]]'::multivector(3, int8)) v(value);
-SELECT value::text::multivector(3, bit) = value AS bit FROM (SELECT '[[0.1,0.2,-3e-8],[1,2,3]]'::multivector(3, bit)) v(value);
+-- What is printed reads back to the same value, element type included, wherever it is read.
+SELECT multivector_element_type(value) AS element, value::text::multivector = value AS same, value::text::multivector(3, bit) = value AS as_bit
+FROM (VALUES ('[[0.1,0.2,-3e-8],[1,2,3]]'::multivector), ('f16:[[0.1,0.2,-3e-8],[1,2,3]]'), ('int8:[[0.1,0.2,-3e-8],[1,2,3]]'), ('bit:[[0.1,0.2,-3e-8],[1,2,3]]')) v(value);
+SELECT ' F16: [[0.1]]'::multivector, 'f32:[[0.1]]'::multivector, 'int8:[[0.1,3]]'::multivector(2, f16), 'bit:[[1,2]]'::multivector = '[[1,2]]'::multivector(2, bit) AS literal;
+SELECT 'f8:[[0.1]]'::multivector;
+\echo :LAST_ERROR_SQLSTATE
+SELECT 'f16:[[70000]]'::multivector;
+\echo :LAST_ERROR_SQLSTATE
+-- Modifiers in other spellings; what is no word is no modifier.
+SELECT '[[1]]'::multivector(1,F16), '[[1]]'::multivector ( 1 , "f16" ), '[[1]]'::multivector('1', 'INT8'), '[[1]]'::"multivector"(1, " bit ");
+SELECT '[[1]]'::multivector(1.5);
+SELECT '[[1]]'::multivector(1, '');
+SELECT '[[1]]'::multivector(f16, 1);
+SELECT '[[1]]'::multivector();
+
+-- Arrays, domains and composites of it.
+CREATE DOMAIN page AS multivector(2, f16) CHECK (multivector_tokens(VALUE) <= 2);
+CREATE TYPE record_of_two AS (f32 multivector(2), bit multivector(2, bit));
+CREATE TABLE parts (pages page[], plain multivector[], pair record_of_two);
+INSERT INTO parts VALUES (ARRAY['[[1,2]]', '[[0.1,4],[5,6]]']::page[], ARRAY['[[1]]', NULL, 'int8:[[1,2]]']::multivector[], ROW('[[1,2]]', '[[1,1]]'));
+SELECT * FROM parts;
+SELECT pages::text::page[] = pages AS pages, plain::text::multivector[] = plain AS plain, pair::text::record_of_two IS NOT DISTINCT FROM pair AS pair FROM parts;
+SELECT maxsim(pages[1], '[[1,0]]'::multivector), pages[2] @# '[[1,0]]'::multivector FROM parts;
+INSERT INTO parts (pages) VALUES (ARRAY['[[1,2],[3,4],[5,6]]']::page[]);
+\echo :LAST_ERROR_SQLSTATE
+DROP TABLE parts;
+DROP TYPE record_of_two;
+DROP DOMAIN page;
 
 -- Each mistake has its own message.
 SELECT ''::multivector;

@@ -144,7 +144,7 @@ impl Pool {
                     "f32" => Ok(bytemuck::cast_slice(&document).to_vec()),
                     "f16" => encode_f16(&document, dim),
                     "int8" => encode_int8(&document, dim),
-                    _ => encode_bit(&document, dim),
+                    _ => encode_bit(&document, dim, &mut || ()),
                 }
             })
             .collect::<Result<_, _>>()

@@ -37,7 +37,7 @@ pub(crate) fn measure() -> Result<Vec<Agreement>, Box<dyn Error>> {
         let values = data.tokens(document[0], document[1]);
         documents[0].push(encode_f16(&values, data.dim)?);
         documents[1].push(encode_int8(&values, data.dim)?);
-        documents[2].push(encode_bit(&values, data.dim)?);
+        documents[2].push(encode_bit(&values, data.dim, &mut || ())?);
     }
     let score = [Query::score_f16, Query::score_int8, Query::score_bit];
     let mut agreements = Vec::new();

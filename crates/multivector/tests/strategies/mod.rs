@@ -1,8 +1,9 @@
-//! What property tests draw from: shapes, components, element types. Included by the test files beside it.
+//! What property tests draw from: shapes, components, element types; and text and wire form as memory of their own.
+//! Included by the test files beside it.
 
 #![allow(dead_code)] // Each test file uses its own share.
 
-use multivector::{ElementType, Shape};
+use multivector::{ElementType, Error, Shape, View, binary, text};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -62,4 +63,20 @@ pub(crate) fn rows_of(
 pub(crate) fn rows() -> impl Strategy<Value = (Shape, Vec<f32>)> {
     let component = small_component().boxed();
     rows_of(component)
+}
+
+pub(crate) fn print(view: View<'_>) -> Result<String, Error> {
+    let mut printed = String::new();
+    text::print(view, &mut printed, &mut || ())?;
+    Ok(printed)
+}
+
+pub(crate) fn read(text: &str) -> Result<Vec<u8>, Error> {
+    text::parse(text.as_bytes(), &mut || ())?.finish(&mut || ())
+}
+
+pub(crate) fn send(view: View<'_>) -> Result<Vec<u8>, Error> {
+    let mut out = vec![0xA5; view.bytes().len()];
+    binary::send(view, &mut out, &mut || ())?;
+    Ok(out)
 }

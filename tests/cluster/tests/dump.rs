@@ -1,0 +1,139 @@
+//! What pg_dump writes of multivectors comes back as the very bytes, in every form of a dump.
+
+use std::process::{Command, Stdio};
+
+use cluster_tests::{Cluster, Database};
+
+/// Every kind of place that a multivector can have in a database. `made` has 40 documents of 1 to 40 tokens, one of them NULL.
+const OBJECTS: &str = "
+    SELECT setseed(0.5);
+    CREATE TABLE made AS
+        SELECT id, CASE WHEN id <> 7 THEN (
+            SELECT multivector_agg(ARRAY[random() - 0.3, random() - 0.5, exp(9 * random()), 0, random() / 1e9 * row]::real[])
+            FROM generate_series(1, id) AS row) END AS value
+        FROM generate_series(1, 40) AS id;
+
+    CREATE DOMAIN page AS multivector(5, f16) CHECK (multivector_tokens(VALUE) <= 40);
+    CREATE TYPE pair AS (plain multivector, sketch multivector(5, bit));
+    CREATE TABLE typed (
+        id bigint PRIMARY KEY, f32 multivector(5), f16 multivector(5, f16), int8 multivector(5, int8), bit multivector(5, bit),
+        page page, pair pair, pages page[], any_array multivector[],
+        defaulted multivector(2, bit) DEFAULT 'bit:[[1,2],[3,5]]', computed multivector DEFAULT multivector_slice('int8:[[0.1,3],[2,1]]', 1, 1),
+        sketch multivector(5, bit) GENERATED ALWAYS AS (f32) STORED,
+        pooled multivector GENERATED ALWAYS AS (multivector_pool(int8, 2)) STORED,
+        CHECK (f16 <> 'f16:[[0,0,0,0,0]]'));
+    INSERT INTO typed (id, f32, f16, int8, bit, page, pair, pages, any_array)
+        SELECT id, value, value, value, value, value, ROW(value::multivector(5, f16), value)::pair, ARRAY[value, NULL, value]::page[],
+            ARRAY[value, value::multivector(5, int8), value::multivector(5, bit)]
+        FROM made;
+    CREATE INDEX ON typed USING hash (int8);
+
+    CREATE TABLE mixed (id bigint, value multivector);
+    INSERT INTO mixed SELECT id, (CASE id % 4 WHEN 0 THEN value WHEN 1 THEN value::multivector(5, f16)
+        WHEN 2 THEN value::multivector(5, int8) ELSE value::multivector(5, bit) END)::multivector FROM made;
+    INSERT INTO mixed SELECT id + 100, multivector_normalize(value) FROM mixed;
+    INSERT INTO mixed SELECT id + 200, multivector_slice(value, 1, 1) FROM mixed WHERE id <= 40;
+
+    CREATE TABLE hashed (id bigint, value multivector) PARTITION BY HASH (value);
+    CREATE TABLE hashed_0 PARTITION OF hashed FOR VALUES WITH (MODULUS 3, REMAINDER 0);
+    CREATE TABLE hashed_1 PARTITION OF hashed FOR VALUES WITH (MODULUS 3, REMAINDER 1);
+    CREATE TABLE hashed_2 PARTITION OF hashed FOR VALUES WITH (MODULUS 3, REMAINDER 2);
+    INSERT INTO hashed SELECT * FROM mixed;
+
+    CREATE VIEW literal AS SELECT 'bit:[[1,2],[3,5]]'::multivector(2, bit) AS value;
+    CREATE MATERIALIZED VIEW best AS SELECT id, value FROM mixed WHERE value @# '[[1,2,3,4,5]]'::multivector < -3";
+
+/// All that is stored, in the form that binary clients see, with the element type and the partition.
+const CONTENTS: [&str; 5] = [
+    "SELECT id, 'typed', concat_ws(' ', send(f32), send(f16), send(int8), send(bit), send(page), send((pair).plain), send((pair).sketch),
+        send(pages[1]), send(pages[3]), send(any_array[1]), send(any_array[2]), send(any_array[3]), send(defaulted), send(computed),
+        send(sketch), send(pooled)) FROM typed",
+    "SELECT id, multivector_element_type(value), send(value) FROM mixed",
+    "SELECT id, tableoid::regclass::text, send(value) FROM hashed",
+    "SELECT 1, multivector_element_type(value), send(value) FROM literal",
+    "SELECT id, multivector_element_type(value), send(value) FROM best",
+];
+const SEND: &str =
+    "CREATE FUNCTION pg_temp.send(value multivector) RETURNS text LANGUAGE sql STRICT
+    RETURN encode(infinity_embed.multivector_send(value), 'hex')";
+
+#[test]
+fn dumps_of_every_form_come_back_as_the_same_bytes() {
+    let database = Cluster::shared().database();
+    database.run(OBJECTS);
+    let before = contents(&database);
+    let counts: Vec<usize> = before.iter().map(Vec::len).collect();
+    assert_eq!(counts[..4], [40, 120, 120, 1]);
+    assert!((1..120).contains(&counts[4]), "{counts:?}");
+    for (options, is_archive) in [
+        (&["--format=plain"][..], false),
+        (&["--format=plain", "--inserts"], false),
+        (&["--format=plain", "--load-via-partition-root"], false),
+        (&["--format=custom"], true),
+    ] {
+        let restored = restore(&database, options, is_archive);
+        assert_eq!(contents(&restored), before, "{options:?}");
+    }
+}
+
+fn contents(database: &Database<'_>) -> Vec<Vec<String>> {
+    let mut client = database.client();
+    client
+        .batch_execute(SEND)
+        .expect("a function of the session");
+    let mut lines = |query: &str| {
+        let query = query.replace("send(", "pg_temp.send(");
+        let rows = client.query(
+            &format!("SELECT t::text FROM ({query}) AS t ORDER BY 1"),
+            &[],
+        );
+        let rows = rows.unwrap_or_else(|error| panic!("{query}: {error:?}"));
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    CONTENTS.iter().map(|query| lines(query)).collect()
+}
+
+fn dump(database: &Database<'_>, options: &[&str]) -> Vec<u8> {
+    output(
+        database
+            .cluster()
+            .command("pg_dump")
+            .args(options)
+            .arg(database.name()),
+    )
+}
+
+fn restore<'a>(database: &Database<'a>, options: &[&str], is_archive: bool) -> Database<'a> {
+    let restored = database.cluster().empty_database();
+    let dumped = dump(database, options);
+    if is_archive {
+        let folder = std::env::temp_dir().join(format!("{}.dump", restored.name()));
+        std::fs::write(&folder, dumped).expect("a file can be written");
+        output(
+            database
+                .cluster()
+                .command("pg_restore")
+                .args(["--exit-on-error", "--dbname", restored.name()])
+                .arg(&folder),
+        );
+        std::fs::remove_file(&folder).expect("it was written");
+    } else {
+        let script = String::from_utf8(dumped).expect("the dump is UTF-8");
+        let result = restored.psql(&script);
+        assert_eq!(String::from_utf8_lossy(&result.stderr), "", "{options:?}");
+    }
+    restored
+}
+
+fn output(command: &mut Command) -> Vec<u8> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .expect("PostgreSQL's programs can be run");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
