@@ -1,4 +1,5 @@
--- The queue: what is to be kept embedded, the changes that writers note, and the jobs made of them.
+-- The queue: what is to be kept embedded, the changes that writers note, the backfill that
+-- auto_embed() notes, and the jobs made of both.
 --
 -- Writers only append: a statement's changes go into a table without an index, so that noting 100,000
 -- rows costs less than writing them, and no writer ever waits for another or for a worker. Whoever
@@ -19,8 +20,11 @@ CREATE TABLE infinity_embed.targets (
     model text NOT NULL,
     dim integer,
     normalize boolean NOT NULL,
+    pooling integer NOT NULL CHECK (pooling > 0),
+    version integer NOT NULL DEFAULT 1,
     embedded bigint NOT NULL DEFAULT 0,
-    rate double precision,
+    counted_since timestamptz,
+    counted bigint NOT NULL DEFAULT 0,
     problem text,
     paused_until timestamptz,
     UNIQUE (relation, target)
@@ -30,7 +34,10 @@ COMMENT ON TABLE infinity_embed.targets IS 'columns that are kept embedded; writ
 COMMENT ON COLUMN infinity_embed.targets.source IS 'SQL expression over the row; a plain column is a quoted name';
 COMMENT ON COLUMN infinity_embed.targets.source_columns IS 'columns whose change makes a job';
 COMMENT ON COLUMN infinity_embed.targets.dim IS 'dimension that the server must have; NULL takes the server''s';
-COMMENT ON COLUMN infinity_embed.targets.rate IS 'rows per second of the last batch';
+COMMENT ON COLUMN infinity_embed.targets.pooling IS 'factor by which tokens are pooled before they are written';
+COMMENT ON COLUMN infinity_embed.targets.version IS 'counts the definitions: what was claimed under another is not written';
+COMMENT ON COLUMN infinity_embed.targets.embedded IS 'embeddings written since auto_embed()';
+COMMENT ON COLUMN infinity_embed.targets.counted IS 'embeddings written since counted_since, which is a minute ago or less while there is work';
 COMMENT ON COLUMN infinity_embed.targets.problem IS 'why nothing at all could be embedded last time';
 
 CREATE TABLE infinity_embed.changes (
@@ -41,11 +48,21 @@ CREATE TABLE infinity_embed.changes (
 COMMENT ON TABLE infinity_embed.changes IS 'rows written since jobs were last made of them';
 COMMENT ON COLUMN infinity_embed.changes.key IS 'the row''s primary key as text; a composite one as an array';
 
+-- Apart from the changes, which have precedence: a backfill may be the whole table.
+CREATE TABLE infinity_embed.backfill (
+    target_id integer NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT now()
+) WITH (autovacuum_vacuum_scale_factor = 0.05);
+COMMENT ON TABLE infinity_embed.backfill IS 'rows that were there when auto_embed() was called, until jobs are made of them';
+COMMENT ON COLUMN infinity_embed.backfill.key IS 'the row''s primary key as text; a composite one as an array';
+
 -- claim is a number per claimed batch. A change of the row while its job is claimed takes the claim
 -- away, so that whoever holds the batch can neither delete the job nor count against it.
 CREATE TABLE infinity_embed.jobs (
     target_id integer NOT NULL,
     key text COLLATE "C" NOT NULL,
+    is_backfill boolean NOT NULL,
     enqueued_at timestamptz NOT NULL DEFAULT now(),
     not_before timestamptz NOT NULL DEFAULT now(),
     claim bigint,
@@ -58,8 +75,18 @@ CREATE TABLE infinity_embed.jobs (
     PRIMARY KEY (target_id, key)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 COMMENT ON TABLE infinity_embed.jobs IS 'rows that wait for their embedding, one job each';
+COMMENT ON COLUMN infinity_embed.jobs.target_id IS 'the column to be embedded, in infinity_embed.targets';
 COMMENT ON COLUMN infinity_embed.jobs.key IS 'the row''s primary key as text; a composite one as an array';
-CREATE INDEX jobs_ready ON infinity_embed.jobs (target_id, not_before) WHERE NOT dead;
+COMMENT ON COLUMN infinity_embed.jobs.is_backfill IS 'whether the row was there when auto_embed() was called, and has not changed since';
+COMMENT ON COLUMN infinity_embed.jobs.enqueued_at IS 'begin of the transaction that changed the row';
+COMMENT ON COLUMN infinity_embed.jobs.not_before IS 'when it may be tried, or tried again';
+COMMENT ON COLUMN infinity_embed.jobs.claim IS 'number of the batch that is being embedded; NULL while the job waits';
+COMMENT ON COLUMN infinity_embed.jobs.claimed_by IS 'process that embeds it';
+COMMENT ON COLUMN infinity_embed.jobs.leased_until IS 'when another process may take it in any case';
+COMMENT ON COLUMN infinity_embed.jobs.attempts IS 'how often the row itself failed; an outage of the server does not count';
+COMMENT ON COLUMN infinity_embed.jobs.dead IS 'failed too often: it waits for a change of the row or retry_dead()';
+COMMENT ON COLUMN infinity_embed.jobs.error IS 'why the last attempt failed';
+CREATE INDEX jobs_ready ON infinity_embed.jobs (target_id, is_backfill, not_before) WHERE NOT dead;
 COMMENT ON INDEX infinity_embed.jobs_ready IS 'finds the oldest jobs of a target';
 
 CREATE SEQUENCE infinity_embed.claims;
@@ -68,6 +95,7 @@ COMMENT ON SEQUENCE infinity_embed.claims IS 'numbers the claimed batches';
 SELECT pg_extension_config_dump('infinity_embed.targets', '');
 SELECT pg_extension_config_dump('infinity_embed.targets_id_seq', '');
 SELECT pg_extension_config_dump('infinity_embed.changes', '');
+SELECT pg_extension_config_dump('infinity_embed.backfill', '');
 SELECT pg_extension_config_dump('infinity_embed.jobs', '');
 SELECT pg_extension_config_dump('infinity_embed.claims', '');
 
@@ -157,6 +185,7 @@ BEGIN
             -- Of a truncated partition the jobs go when it is seen that their rows have gone.
             DELETE FROM infinity_embed.jobs WHERE target_id = target.id AND target.relation = TG_RELID;
             DELETE FROM infinity_embed.changes WHERE target_id = target.id AND target.relation = TG_RELID;
+            DELETE FROM infinity_embed.backfill WHERE target_id = target.id AND target.relation = TG_RELID;
         END CASE;
         IF noted > 0 THEN
             PERFORM infinity_embed.wake();

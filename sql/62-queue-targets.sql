@@ -2,12 +2,26 @@
 -- then calls its namesake below as the extension's owner.
 
 CREATE FUNCTION infinity_embed.auto_embed(relation regclass, source text, target text,
-        model text DEFAULT NULL, normalized boolean DEFAULT NULL, only_missing boolean DEFAULT false)
+        model text DEFAULT NULL, normalized boolean DEFAULT NULL, pooling integer DEFAULT 1,
+        only_missing boolean DEFAULT false)
     RETURNS text
     AS 'MODULE_PATHNAME', 'queue_auto_embed_wrapper'
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 100000;
-COMMENT ON FUNCTION infinity_embed.auto_embed(regclass, text, text, text, boolean, boolean) IS
+COMMENT ON FUNCTION infinity_embed.auto_embed(regclass, text, text, text, boolean, integer, boolean) IS
     'keeps a column embedded from now on, and queues the rows that are there';
+
+CREATE FUNCTION infinity_embed.auto_embed(relation regclass, source text[], target text,
+        model text DEFAULT NULL, normalized boolean DEFAULT NULL, pooling integer DEFAULT 1,
+        only_missing boolean DEFAULT false)
+    RETURNS text
+    LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 100000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT infinity_embed.auto_embed(relation, infinity_embed.joined_columns(relation, source), target, model,
+                                     normalized, pooling, only_missing)
+$function$;
+COMMENT ON FUNCTION infinity_embed.auto_embed(regclass, text[], text, text, boolean, integer, boolean) IS
+    'the same for a source of several columns, joined by line breaks';
 
 CREATE FUNCTION infinity_embed.stop_auto_embed(relation regclass, target text DEFAULT NULL)
     RETURNS text
@@ -21,6 +35,40 @@ CREATE FUNCTION infinity_embed.retry_dead(relation regclass) RETURNS bigint
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 100000;
 COMMENT ON FUNCTION infinity_embed.retry_dead(regclass) IS
     'queues the dead jobs of a table again';
+
+-- NULL where no column has any text, so that there is nothing to embed.
+CREATE FUNCTION infinity_embed.joined_columns(relation regclass, source_columns text[]) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 1000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    wrong text;
+BEGIN
+    IF cardinality(source_columns) = 0 OR array_position(source_columns, NULL) IS NOT NULL THEN
+        RAISE EXCEPTION 'source must be names of columns' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    SELECT c.name INTO wrong FROM unnest(source_columns) AS c(name)
+    WHERE NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = c.name
+                      AND a.attnum > 0 AND NOT a.attisdropped);
+    IF FOUND THEN
+        RAISE EXCEPTION 'column "%" of % does not exist', wrong, relation USING ERRCODE = 'undefined_column';
+    END IF;
+    IF cardinality(source_columns) = 1 THEN
+        RETURN source_columns[1];
+    END IF;
+    SELECT a.attname INTO wrong FROM pg_attribute AS a
+    WHERE a.attrelid = relation AND a.attname = ANY (source_columns) AND a.atttypid = 'bytea'::regtype;
+    IF FOUND THEN
+        RAISE EXCEPTION 'column "%" of % is an image, which cannot be joined with other columns', wrong, relation
+            USING ERRCODE = 'datatype_mismatch', HINT = 'Embed it into a column of its own.';
+    END IF;
+    RETURN (SELECT format($source$nullif(pg_catalog.concat_ws(E'\n', %s), '')$source$,
+                          string_agg(quote_ident(c.name), ', ' ORDER BY c.place))
+            FROM unnest(source_columns) WITH ORDINALITY AS c(name, place));
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.joined_columns(regclass, text[]) IS
+    'the source of auto_embed() that several columns make together';
 
 -- As the caller: the columns that an expression refers to, by making a view of it and looking at what
 -- that depends on. Nothing of it is executed.
@@ -112,7 +160,8 @@ COMMENT ON FUNCTION infinity_embed.checked_key(regclass) IS
     'primary key of a table that auto_embed() can serve';
 
 CREATE FUNCTION infinity_embed.define_target(relation regclass, source text, source_columns name[], kind text,
-        target name, model text, dim integer, normalized boolean, only_missing boolean) RETURNS text
+        target name, model text, dim integer, normalized boolean, pooling integer, only_missing boolean)
+    RETURNS text
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
     SET datestyle = 'ISO, MDY'
@@ -125,19 +174,30 @@ DECLARE
     key_columns constant name[] := infinity_embed.checked_key(relation);
     before infinity_embed.targets;
     target_id integer;
+    target_type oid;
     part regclass;
     queued bigint;
     is_used boolean;
+    is_changed boolean;
     condition text := 'true';
 BEGIN
-    PERFORM FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = target AND a.attnum > 0
-        AND NOT a.attisdropped AND a.attgenerated = '' AND target <> ALL (source_columns)
+    SELECT a.atttypid INTO target_type FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = target
+        AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND target <> ALL (source_columns)
         AND (a.atttypid IN ('real[]'::regtype, 'double precision[]'::regtype)
              OR EXISTS (SELECT FROM pg_cast AS c WHERE c.castsource = 'real[]'::regtype
                         AND c.casttarget = a.atttypid AND c.castcontext IN ('a', 'i')));
     IF NOT FOUND THEN
         RAISE EXCEPTION 'column "%" of % cannot hold embeddings', target, relation
             USING ERRCODE = 'datatype_mismatch', HINT = 'It must be a plain column of type multivector or real[].';
+    END IF;
+    IF pooling < 1 THEN
+        RAISE EXCEPTION 'pooling must be at least 1, not %', pooling USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF pooling > 1 AND target_type <> infinity_embed.multivector_type() THEN
+        RAISE EXCEPTION 'pooling needs a multivector, and column "%" of % is of type %',
+                target, relation, format_type(target_type, NULL)
+            USING ERRCODE = 'datatype_mismatch',
+                  HINT = format('ALTER TABLE %s ALTER %I TYPE multivector, or leave pooling out.', relation, target);
     END IF;
     FOR part IN SELECT t.relid FROM pg_partition_tree(relation) AS t
                 UNION SELECT relation LOOP
@@ -154,27 +214,58 @@ BEGIN
                       HINT = 'Add a column, call auto_embed() for it with the new model, and drop the old column when the new one is filled.';
         END IF;
     END IF;
+    is_changed := before.id IS NOT NULL
+        AND (before.source, before.key_columns, before.kind, before.model, before.dim, before.normalize, before.pooling)
+            IS DISTINCT FROM (source, key_columns, kind, model, dim, normalized, pooling);
     INSERT INTO infinity_embed.targets AS t
-        (relation, target, source, source_columns, key_columns, kind, model, dim, normalize)
-    VALUES (relation, target, source, source_columns, key_columns, kind, model, dim, normalized)
+        (relation, target, source, source_columns, key_columns, kind, model, dim, normalize, pooling)
+    VALUES (relation, target, source, source_columns, key_columns, kind, model, dim, normalized, pooling)
     ON CONFLICT ON CONSTRAINT targets_relation_target_key DO UPDATE SET
         source = EXCLUDED.source, source_columns = EXCLUDED.source_columns, key_columns = EXCLUDED.key_columns,
         kind = EXCLUDED.kind, model = EXCLUDED.model, dim = EXCLUDED.dim, normalize = EXCLUDED.normalize,
-        problem = NULL, paused_until = NULL
+        pooling = EXCLUDED.pooling, version = t.version + 1, problem = NULL, paused_until = NULL
     RETURNING t.id INTO target_id;
-    IF only_missing THEN
+    -- Of embeddings made by another definition none may stay, and jobs may be named by another key.
+    IF is_changed THEN
+        PERFORM infinity_embed.forget_rows(ARRAY[target_id]);
+    ELSIF only_missing THEN
         condition := format('n.%I IS NULL', target);
     END IF;
     EXECUTE format(
-        'INSERT INTO infinity_embed.changes (target_id, key) SELECT %s, %s FROM %s AS n WHERE %s',
+        'INSERT INTO infinity_embed.backfill (target_id, key) SELECT %s, %s FROM %s AS n WHERE %s',
         target_id, infinity_embed.key_expression(key_columns, 'n'), relation, condition);
     GET DIAGNOSTICS queued = ROW_COUNT;
-    PERFORM infinity_embed.wake();
+    IF queued > 0 THEN
+        PERFORM infinity_embed.wake();
+    END IF;
     RETURN format('%s.%I is kept embedded from %s with model "%s"; %s rows queued', relation, target, source, model, queued);
 END
 $function$;
-COMMENT ON FUNCTION infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, boolean) IS
+COMMENT ON FUNCTION infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, integer, boolean) IS
     'implementation of auto_embed()';
+
+CREATE FUNCTION infinity_embed.multivector_type() RETURNS regtype
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 100
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT t.oid::regtype FROM pg_extension AS e
+    JOIN pg_type AS t ON t.typnamespace = e.extnamespace AND t.typname = 'multivector'
+    WHERE e.extname = 'infinity_embed'
+$function$;
+COMMENT ON FUNCTION infinity_embed.multivector_type() IS
+    'the type multivector, wherever the extension was installed';
+
+CREATE FUNCTION infinity_embed.forget_rows(ids integer[]) RETURNS bigint
+    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH jobs AS (DELETE FROM infinity_embed.jobs AS j WHERE j.target_id = ANY (ids) RETURNING j.target_id, j.key),
+    changes AS (DELETE FROM infinity_embed.changes AS c WHERE c.target_id = ANY (ids) RETURNING c.target_id, c.key),
+    backfill AS (DELETE FROM infinity_embed.backfill AS b WHERE b.target_id = ANY (ids) RETURNING b.target_id, b.key)
+    SELECT count(*) FROM (TABLE jobs UNION TABLE changes UNION TABLE backfill) AS rows
+$function$;
+COMMENT ON FUNCTION infinity_embed.forget_rows(integer[]) IS
+    'takes all rows of targets out of the queue; gives how many waited';
 
 CREATE FUNCTION infinity_embed.make_triggers(relation regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
@@ -217,10 +308,7 @@ BEGIN
     IF ids IS NULL THEN
         RAISE EXCEPTION 'no column of % is kept embedded', relation USING ERRCODE = 'undefined_object';
     END IF;
-    DELETE FROM infinity_embed.jobs AS j WHERE j.target_id = ANY (ids);
-    GET DIAGNOSTICS jobs = ROW_COUNT;
-    WITH gone AS (DELETE FROM infinity_embed.changes AS c WHERE c.target_id = ANY (ids) RETURNING c.key)
-    SELECT jobs + count(DISTINCT g.key) INTO jobs FROM gone AS g;
+    jobs := infinity_embed.forget_rows(ids);
     IF NOT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.relation = relation) THEN
         FOR part, event IN
             SELECT p.relid, e.name FROM (SELECT t.relid FROM pg_partition_tree(relation) AS t UNION SELECT relation) AS p

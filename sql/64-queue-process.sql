@@ -19,11 +19,13 @@ CREATE FUNCTION infinity_embed.tidy_queue() RETURNS void
     LANGUAGE sql VOLATILE PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
 AS $function$
-    -- Of tables that were dropped.
-    DELETE FROM infinity_embed.targets AS t
-    WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = t.relation);
+    -- Of tables that were dropped. What is left in changes and backfill goes when jobs are made.
+    WITH gone AS (
+        DELETE FROM infinity_embed.targets AS t
+        WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = t.relation))
     DELETE FROM infinity_embed.jobs AS j
-    WHERE NOT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.id = j.target_id);
+    WHERE NOT EXISTS (SELECT FROM infinity_embed.targets AS t
+                      JOIN pg_class AS c ON c.oid = t.relation WHERE t.id = j.target_id);
     -- Claimed by a process that is gone, or that does something else by now.
     UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL
     FROM (SELECT j.ctid FROM infinity_embed.jobs AS j
@@ -37,33 +39,47 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.tidy_queue() IS
     'forgets dropped tables, and takes claims from processes that are gone';
 
--- As many changes at once as make it cheap to skip those already taken. In the order of their keys,
--- since two processes may do this at the same time.
-CREATE FUNCTION infinity_embed.make_jobs() RETURNS bigint
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000
+-- Changes first, however many jobs are ready: they have precedence over a backfill. As many at once as
+-- make it cheap to skip those already taken. In the order of their keys, since two processes may do
+-- this at the same time.
+CREATE FUNCTION infinity_embed.make_jobs(wanted integer) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     made bigint;
+    sum bigint := 0;
+    note record;
 BEGIN
-    WITH noted AS (
-        DELETE FROM infinity_embed.changes AS c WHERE c.ctid = ANY (ARRAY(
-            SELECT c.ctid FROM infinity_embed.changes AS c LIMIT 10000 FOR UPDATE SKIP LOCKED))
-        RETURNING c.target_id, c.key, c.changed_at)
-    INSERT INTO infinity_embed.jobs AS j (target_id, key, enqueued_at, not_before)
-    SELECT n.target_id, n.key, min(n.changed_at), min(n.changed_at) FROM noted AS n
-    JOIN infinity_embed.targets AS t ON t.id = n.target_id
-    GROUP BY n.target_id, n.key ORDER BY n.target_id, n.key
-    ON CONFLICT (target_id, key) DO UPDATE SET enqueued_at = EXCLUDED.enqueued_at,
-        not_before = EXCLUDED.not_before, claim = NULL, claimed_by = NULL, claimed_at = NULL,
-        leased_until = NULL, attempts = 0, dead = false, error = NULL;
-    GET DIAGNOSTICS made = ROW_COUNT;
-    RETURN made;
+    FOR note IN SELECT * FROM (VALUES ('changes', false), ('backfill', true)) AS v(noted_in, is_backfill) LOOP
+        EXIT WHEN note.is_backfill AND wanted <= (SELECT count(*) FROM (
+            SELECT FROM infinity_embed.targets AS t
+            JOIN infinity_embed.jobs AS j ON j.target_id = t.id AND j.is_backfill AND NOT j.dead
+             AND j.not_before <= clock_timestamp()
+            WHERE j.claim IS NULL LIMIT wanted) AS ready);
+        EXECUTE format('
+            WITH noted AS (
+                DELETE FROM infinity_embed.%1$I AS c WHERE c.ctid = ANY (ARRAY(
+                    SELECT c.ctid FROM infinity_embed.%1$I AS c LIMIT 10000 FOR UPDATE SKIP LOCKED))
+                RETURNING c.target_id, c.key, c.changed_at)
+            INSERT INTO infinity_embed.jobs AS j (target_id, key, is_backfill, enqueued_at, not_before)
+            SELECT n.target_id, n.key, $1, min(n.changed_at), min(n.changed_at) FROM noted AS n
+            JOIN infinity_embed.targets AS t ON t.id = n.target_id
+            GROUP BY n.target_id, n.key ORDER BY n.target_id, n.key
+            ON CONFLICT (target_id, key) DO UPDATE SET is_backfill = j.is_backfill AND EXCLUDED.is_backfill,
+                enqueued_at = EXCLUDED.enqueued_at, not_before = EXCLUDED.not_before, claim = NULL, claimed_by = NULL,
+                claimed_at = NULL, leased_until = NULL, attempts = 0, dead = false, error = NULL', note.noted_in)
+        USING note.is_backfill;
+        GET DIAGNOSTICS made = ROW_COUNT;
+        sum := sum + made;
+    END LOOP;
+    RETURN sum;
 END
 $function$;
-COMMENT ON FUNCTION infinity_embed.make_jobs() IS 'makes jobs of changes, one for each row';
+COMMENT ON FUNCTION infinity_embed.make_jobs(integer) IS
+    'makes jobs of changes, one for each row, and of the backfill where fewer than so many of its jobs are ready';
 
--- Changes are counted as texts, until jobs have been made of them.
+-- Changes and backfill are counted as texts, until jobs have been made of them.
 CREATE FUNCTION infinity_embed.batches_waiting(text_jobs integer, image_jobs integer, most integer) RETURNS bigint
     LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
@@ -80,16 +96,20 @@ AS $function$
               FROM infinity_embed.targets AS t WHERE t.problem IS NULL) AS t
         UNION ALL
         SELECT text_jobs, (SELECT count(*) FROM (
-                   SELECT FROM infinity_embed.changes AS c LIMIT text_jobs * most) AS noted)) AS waiting (batch, count)
+                   (SELECT FROM infinity_embed.changes AS c UNION ALL SELECT FROM infinity_embed.backfill AS b)
+                   LIMIT text_jobs * most) AS noted)) AS waiting (batch, count)
 $function$;
 COMMENT ON FUNCTION infinity_embed.batches_waiting(integer, integer, integer) IS
     'how many batches could be claimed now, up to a limit';
 
--- At most max_jobs of the target that has waited longest; no row when nothing can be done now. Of a
--- target that could not be embedded at all last time it takes one, to see whether it can be now.
+-- At most so many jobs of one target; no row when nothing can be done now. Changes come before the
+-- backfill and the older before the newer, but every fourth batch is the backfill's, so that it comes to
+-- an end whatever is written meanwhile. Of a target that could not be embedded at all last time it takes
+-- one job, to see whether it can be now.
 CREATE FUNCTION infinity_embed.claim_jobs(text_jobs integer, image_jobs integer, lease interval, obey_pauses boolean,
-        OUT claim bigint, OUT target_id integer, OUT owner oid, OUT is_image boolean, OUT model text,
-        OUT dim integer, OUT normalized boolean, OUT keys text[], OUT read_statement text, OUT write_statement text)
+        OUT claim bigint, OUT target_id integer, OUT version integer, OUT owner oid, OUT is_image boolean, OUT model text,
+        OUT dim integer, OUT normalized boolean, OUT is_probe boolean, OUT keys text[],
+        OUT lock_statement text, OUT read_statement text, OUT write_statement text)
     RETURNS SETOF record
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000 ROWS 1
     SET search_path = pg_catalog, pg_temp
@@ -99,47 +119,48 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     moment constant timestamptz := clock_timestamp();
-    target infinity_embed.targets;
     number constant bigint := nextval('infinity_embed.claims');
+    candidate record;
+    target infinity_embed.targets;
+    wanted integer;
+    places tid[];
 BEGIN
-    IF text_jobs > (SELECT count(*) FROM (
-            SELECT FROM infinity_embed.targets AS t
-            JOIN infinity_embed.jobs AS j ON j.target_id = t.id AND NOT j.dead AND j.not_before <= moment
-            WHERE j.claim IS NULL LIMIT text_jobs) AS ready) THEN
-        PERFORM infinity_embed.make_jobs();
-    END IF;
-    FOR target IN
-        SELECT t.* FROM infinity_embed.targets AS t
+    PERFORM infinity_embed.make_jobs(text_jobs);
+    FOR candidate IN
+        SELECT t AS target, kind.is_backfill FROM infinity_embed.targets AS t
+        CROSS JOIN (VALUES (false), (true)) AS kind(is_backfill)
         CROSS JOIN LATERAL (
             SELECT j.not_before FROM infinity_embed.jobs AS j
-            WHERE j.target_id = t.id AND NOT j.dead AND j.not_before <= moment
+            WHERE j.target_id = t.id AND j.is_backfill = kind.is_backfill AND NOT j.dead AND j.not_before <= moment
               AND (j.claim IS NULL OR j.leased_until < moment)
             ORDER BY j.not_before LIMIT 1) AS oldest
         WHERE NOT obey_pauses OR t.paused_until IS NULL OR t.paused_until <= moment
-        ORDER BY oldest.not_before
+        ORDER BY kind.is_backfill <> (number % 4 = 0), oldest.not_before
     LOOP
-        WITH ready AS MATERIALIZED (
-            SELECT j.ctid AS place FROM infinity_embed.jobs AS j
-            WHERE j.target_id = target.id AND NOT j.dead AND j.not_before <= moment
-              AND (j.claim IS NULL OR j.leased_until < moment)
-            ORDER BY j.not_before
-            LIMIT CASE WHEN target.problem IS NOT NULL THEN 1
-                       WHEN target.kind = 'image' THEN image_jobs ELSE text_jobs END
-            FOR UPDATE SKIP LOCKED),
-        claimed AS (
+        target := candidate.target;
+        wanted := CASE WHEN target.problem IS NOT NULL THEN 1
+                       WHEN target.kind = 'image' THEN image_jobs ELSE text_jobs END;
+        places := infinity_embed.ready_jobs(target.id, candidate.is_backfill, moment, wanted);
+        IF cardinality(places) < wanted THEN
+            places := places
+                || infinity_embed.ready_jobs(target.id, NOT candidate.is_backfill, moment, wanted - cardinality(places));
+        END IF;
+        WITH claimed AS (
             UPDATE infinity_embed.jobs AS j SET claim = number, claimed_by = pg_backend_pid(),
                 claimed_at = moment, leased_until = moment + lease
-            FROM ready AS r WHERE j.ctid = r.place RETURNING j.key)
+            WHERE j.ctid = ANY (places) RETURNING j.key)
         SELECT array_agg(c.key) INTO keys FROM claimed AS c;
         IF keys IS NOT NULL THEN
             claim := number;
             target_id := target.id;
+            version := target.version;
             is_image := target.kind = 'image';
             model := target.model;
             dim := target.dim;
             normalized := target.normalize;
+            is_probe := target.problem IS NOT NULL;
             SELECT c.relowner INTO owner FROM pg_class AS c WHERE c.oid = target.relation;
-            SELECT s.read_statement, s.write_statement INTO read_statement, write_statement
+            SELECT s.* INTO lock_statement, read_statement, write_statement
             FROM infinity_embed.statements(target) AS s;
             RETURN NEXT;
             RETURN;
@@ -149,6 +170,20 @@ END
 $function$;
 COMMENT ON FUNCTION infinity_embed.claim_jobs(integer, integer, interval, boolean) IS
     'takes jobs of one target for the calling process';
+
+CREATE FUNCTION infinity_embed.ready_jobs(target_id integer, is_backfill boolean, moment timestamptz, most integer)
+    RETURNS tid[]
+    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT ARRAY(
+        SELECT j.ctid FROM infinity_embed.jobs AS j
+        WHERE j.target_id = ready_jobs.target_id AND j.is_backfill = ready_jobs.is_backfill AND NOT j.dead
+          AND j.not_before <= moment AND (j.claim IS NULL OR j.leased_until < moment)
+        ORDER BY j.not_before LIMIT most FOR UPDATE SKIP LOCKED)
+$function$;
+COMMENT ON FUNCTION infinity_embed.ready_jobs(integer, boolean, timestamptz, integer) IS
+    'locks the oldest jobs that can be claimed';
 
 -- Whether the row t is the one that a job's key names, by the primary key's own operators.
 CREATE FUNCTION infinity_embed.key_match(target infinity_embed.targets, key text) RETURNS text
@@ -172,12 +207,12 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.key_match(infinity_embed.targets, text) IS
     'SQL that finds the row of a job';
 
--- read: $1 keys, $2 bytes that sources may have together; gives key, source, fingerprint, and whether
+-- lock: keeps the definition from changing to the end of the transaction. read: $1 keys, $2 bytes that sources may have together; gives key, source, fingerprint, and whether
 -- the source was left out for its size. write: $1 keys, $2 fingerprints, $3 vectors, $4 dim; gives key,
 -- whether the source is the one that was embedded, and whether the row was written. A row that somebody
 -- else has locked is left out.
 CREATE FUNCTION infinity_embed.statements(target infinity_embed.targets,
-        OUT read_statement text, OUT write_statement text) RETURNS record
+        OUT lock_statement text, OUT read_statement text, OUT write_statement text) RETURNS record
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 1000
     SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -186,7 +221,14 @@ DECLARE
     fingerprint constant text := CASE target.kind
         WHEN 'image' THEN 'pg_catalog.encode(pg_catalog.sha256(%s), ''hex'')' ELSE '%s' END;
     source constant text := format('(%s)::pg_catalog.%s', target.source, source_type);
+    vectors text := 'infinity_embed.vectors(f.vectors, $4::pg_catalog.int4)';
 BEGIN
+    IF target.pooling > 1 THEN
+        vectors := format('%1$I.multivector_pool(%2$s::%1$I.multivector, %3$s)',
+            (SELECT n.nspname FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
+             WHERE t.oid = infinity_embed.multivector_type()), vectors, target.pooling);
+    END IF;
+    lock_statement := format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', target.relation);
     read_statement := format(
         'SELECT key, CASE WHEN NOT left_out THEN source END, CASE WHEN NOT left_out THEN %2$s END, left_out
          FROM (SELECT key, source, coalesce(pg_catalog.sum(pg_catalog.octet_length(source)) OVER before, 0) > $2 AS left_out
@@ -201,21 +243,25 @@ BEGIN
              FROM unnest($1, $2, $3) AS w(infinity_embed_key, infinity_embed_fingerprint, infinity_embed_vectors)
              JOIN %1$s AS t ON %4$s FOR NO KEY UPDATE OF t SKIP LOCKED),
          written AS (
-             UPDATE %1$s AS t SET %2$I = infinity_embed.vectors(f.vectors, $4::pg_catalog.int4)
+             UPDATE %1$s AS t SET %2$I = %6$s
              FROM free AS f WHERE %5$s AND f.fresh RETURNING f.key)
          SELECT f.key, f.fresh, w.key IS NOT NULL FROM free AS f LEFT JOIN written AS w ON w.key = f.key',
         target.relation, target.target, format(fingerprint, source),
-        infinity_embed.key_match(target, 'w.infinity_embed_key'), infinity_embed.key_match(target, 'f.key'));
+        infinity_embed.key_match(target, 'w.infinity_embed_key'), infinity_embed.key_match(target, 'f.key'),
+        vectors);
 END
 $function$;
 COMMENT ON FUNCTION infinity_embed.statements(infinity_embed.targets) IS
     'the SQL that reads a target''s sources and writes its embeddings';
 
 -- Jobs that another transaction has locked are its own by now: it changes the row. What was released,
--- mostly because a writer holds the row's lock, waits the longer the longer it has waited.
+-- mostly because a writer holds the row's lock, waits the longer the longer it has waited; what is given
+-- back has not been tried. A problem means that it could not be, for a reason that is no row's: its target
+-- rests, and the row by which that was seen goes behind the others, since it may be what brings the server down.
 CREATE FUNCTION infinity_embed.settle_jobs(target_id integer, claim bigint, embedded bigint, seconds double precision,
-        done text[], released text[], failed text[], errors text[], max_attempts integer) RETURNS void
-    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+        done text[], released text[], given_back text[], failed text[], errors text[], max_attempts integer,
+        problem text, pause interval) RETURNS void
+    LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off
     SET enable_hashjoin = off
@@ -224,15 +270,23 @@ AS $function$
 #variable_conflict use_variable
 DECLARE
     moment constant timestamptz := clock_timestamp();
+    minute constant interval := '1 minute';
 BEGIN
     DELETE FROM infinity_embed.jobs AS j WHERE j.ctid = ANY (ARRAY(
         SELECT j.ctid FROM infinity_embed.jobs AS j
         WHERE j.target_id = target_id AND j.key = ANY (done) AND j.claim = claim FOR UPDATE SKIP LOCKED));
-    UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
-        not_before = moment + least(greatest((moment - j.enqueued_at) / 4, interval '100 milliseconds'), interval '30 seconds')
-    WHERE cardinality(released) > 0 AND j.ctid = ANY (ARRAY(
-        SELECT j.ctid FROM infinity_embed.jobs AS j
-        WHERE j.target_id = target_id AND j.key = ANY (released) AND j.claim = claim FOR UPDATE SKIP LOCKED));
+    IF cardinality(released || given_back) > 0 THEN
+        UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
+            not_before = CASE
+                WHEN j.key = ANY (released) THEN moment + least(
+                    greatest((moment - j.enqueued_at) / 4, interval '100 milliseconds'), interval '30 seconds')
+                WHEN problem IS NOT NULL AND cardinality(given_back) = 1 THEN moment
+                ELSE j.not_before END
+        WHERE j.ctid = ANY (ARRAY(
+            SELECT j.ctid FROM infinity_embed.jobs AS j
+            WHERE j.target_id = target_id AND j.key = ANY (released || given_back) AND j.claim = claim
+            FOR UPDATE SKIP LOCKED));
+    END IF;
     UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
         attempts = f.attempts, dead = f.attempts >= max_attempts, error = f.error,
         not_before = moment + least(interval '1 second' * power(2, f.attempts - 1), interval '5 minutes')
@@ -243,29 +297,18 @@ BEGIN
     WHERE j.ctid = f.place;
     IF embedded > 0 THEN
         UPDATE infinity_embed.targets AS t SET embedded = t.embedded + settle_jobs.embedded,
-            rate = settle_jobs.embedded / greatest(seconds, 0.001), problem = NULL, paused_until = NULL
+            counted = settle_jobs.embedded + CASE WHEN t.counted_since > moment - minute THEN t.counted ELSE 0 END,
+            counted_since = CASE WHEN t.counted_since > moment - minute THEN t.counted_since
+                                 ELSE moment - seconds * interval '1 second' END,
+            problem = NULL, paused_until = NULL
         WHERE t.id = target_id;
+    END IF;
+    -- A row that fails for a reason of its own shows that others can be embedded.
+    IF problem IS NOT NULL OR cardinality(failed) > 0 THEN
+        UPDATE infinity_embed.targets AS t SET problem = settle_jobs.problem, paused_until = moment + pause
+        WHERE t.id = target_id AND (settle_jobs.problem IS NOT NULL OR t.problem IS NOT NULL);
     END IF;
 END
 $function$;
-COMMENT ON FUNCTION infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], integer) IS
+COMMENT ON FUNCTION infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], text[], integer, text, interval) IS
     'records what became of claimed jobs';
-
-CREATE FUNCTION infinity_embed.postpone_jobs(target_id integer, claim bigint, keys text[], problem text, pause interval)
-    RETURNS void
-    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
-    SET search_path = pg_catalog, pg_temp
-    SET enable_seqscan = off
-AS $function$
-#variable_conflict use_variable
-BEGIN
-    UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL
-    WHERE j.ctid = ANY (ARRAY(
-        SELECT j.ctid FROM infinity_embed.jobs AS j
-        WHERE j.target_id = target_id AND j.key = ANY (keys) AND j.claim = claim FOR UPDATE SKIP LOCKED));
-    UPDATE infinity_embed.targets AS t SET problem = postpone_jobs.problem, paused_until = clock_timestamp() + pause
-    WHERE t.id = target_id;
-END
-$function$;
-COMMENT ON FUNCTION infinity_embed.postpone_jobs(integer, bigint, text[], text, interval) IS
-    'gives claimed jobs back, none of them counted as tried, and lets their target rest';

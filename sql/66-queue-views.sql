@@ -2,13 +2,17 @@
 
 CREATE VIEW infinity_embed.status AS
     SELECT t.relation, t.target, t.model,
-           greatest(c.reltuples, 0)::bigint AS rows,
+           (SELECT sum(greatest(p.reltuples, 0)) FROM pg_catalog.pg_class AS p
+            WHERE p.relkind = 'r' AND (p.oid = t.relation
+                  OR p.oid IN (SELECT part.relid FROM pg_catalog.pg_partition_tree(t.relation) AS part)))::bigint AS rows,
            t.embedded,
            coalesce(j.pending, 0) + coalesce(n.pending, 0) AS pending,
            coalesce(j.failed, 0) AS failed,
            coalesce(j.dead, 0) AS dead,
            least(j.oldest, n.oldest) AS oldest_pending,
-           t.rate,
+           CASE WHEN t.counted_since > pg_catalog.clock_timestamp() - interval '2 minutes' THEN t.counted
+                    / greatest(extract(epoch FROM pg_catalog.clock_timestamp() - t.counted_since)::float8, 0.001)
+                ELSE 0 END AS rate,
            t.problem
     FROM infinity_embed.targets AS t
     JOIN pg_catalog.pg_class AS c ON c.oid = t.relation
@@ -20,14 +24,14 @@ CREATE VIEW infinity_embed.status AS
         FROM infinity_embed.jobs AS j GROUP BY j.target_id) AS j ON j.target_id = t.id
     LEFT JOIN (
         SELECT w.target_id, count(DISTINCT w.key) AS pending, min(w.changed_at) AS oldest
-        FROM infinity_embed.changes AS w
+        FROM (TABLE infinity_embed.changes UNION ALL TABLE infinity_embed.backfill) AS w
         WHERE NOT EXISTS (SELECT FROM infinity_embed.jobs AS j WHERE j.target_id = w.target_id AND j.key = w.key)
         GROUP BY w.target_id) AS n ON n.target_id = t.id;
 COMMENT ON VIEW infinity_embed.status IS 'how far each column that is kept embedded has come';
 COMMENT ON COLUMN infinity_embed.status.rows IS 'the planner''s estimate';
 COMMENT ON COLUMN infinity_embed.status.embedded IS 'embeddings written since auto_embed()';
 COMMENT ON COLUMN infinity_embed.status.failed IS 'pending rows that failed before and will be tried again';
-COMMENT ON COLUMN infinity_embed.status.rate IS 'rows per second of the last batch';
+COMMENT ON COLUMN infinity_embed.status.rate IS 'rows embedded per second, over one or two minutes until now';
 
 CREATE VIEW infinity_embed.errors AS
     SELECT t.relation, t.target, j.key, j.error, j.attempts, j.dead,
@@ -38,7 +42,7 @@ CREATE VIEW infinity_embed.errors AS
 COMMENT ON VIEW infinity_embed.errors IS 'rows that could not be embedded, and why';
 
 GRANT SELECT ON infinity_embed.targets, infinity_embed.jobs, infinity_embed.changes,
-    infinity_embed.status, infinity_embed.errors TO pg_monitor;
+    infinity_embed.backfill, infinity_embed.status, infinity_embed.errors TO pg_monitor;
 
 -- SECURITY DEFINER, so that a table's owner may wait: it tells no more than whether rows are pending.
 CREATE FUNCTION infinity_embed.wait(relation regclass DEFAULT NULL, timeout interval DEFAULT '1 hour')
@@ -53,7 +57,8 @@ BEGIN
         SELECT FROM infinity_embed.targets AS t
         WHERE (wait.relation IS NULL OR t.relation = wait.relation)
           AND (EXISTS (SELECT FROM infinity_embed.jobs AS j WHERE j.target_id = t.id AND NOT j.dead)
-               OR EXISTS (SELECT FROM infinity_embed.changes AS w WHERE w.target_id = t.id)))
+               OR EXISTS (SELECT FROM infinity_embed.changes AS w WHERE w.target_id = t.id)
+               OR EXISTS (SELECT FROM infinity_embed.backfill AS w WHERE w.target_id = t.id)))
     LOOP
         IF clock_timestamp() >= deadline THEN
             RETURN false;

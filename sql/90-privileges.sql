@@ -9,24 +9,26 @@ REVOKE ALL ON FUNCTION
     infinity_embed_models(),
     infinity_embed_text_trigger(),
     infinity_embed_image_trigger(),
-    infinity_embed.auto_embed(regclass, text, text, text, boolean, boolean)
+    infinity_embed.auto_embed(regclass, text, text, text, boolean, integer, boolean),
+    infinity_embed.auto_embed(regclass, text[], text, text, boolean, integer, boolean)
 FROM PUBLIC;
 
 -- process_queue() works for every table, so it is for those who run the server. The rest is called
 -- by C as the extension's owner.
 REVOKE ALL ON PROCEDURE infinity_embed.process_queue(bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION
-    infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, boolean),
+    infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, integer, boolean),
+    infinity_embed.forget_rows(integer[]),
     infinity_embed.make_triggers(regclass),
     infinity_embed.remove_target(regclass, name),
     infinity_embed.requeue_dead(regclass),
     infinity_embed.wake(),
     infinity_embed.tidy_queue(),
-    infinity_embed.make_jobs(),
+    infinity_embed.make_jobs(integer),
     infinity_embed.batches_waiting(integer, integer, integer),
     infinity_embed.claim_jobs(integer, integer, interval, boolean),
-    infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], integer),
-    infinity_embed.postpone_jobs(integer, bigint, text[], text, interval)
+    infinity_embed.ready_jobs(integer, boolean, timestamptz, integer),
+    infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], text[], integer, text, interval)
 FROM PUBLIC;
 
 -- SECURITY INVOKER: GRANT itself decides whether the caller may. The functions' schema is where

@@ -5,6 +5,7 @@
 
 mod background;
 mod batch;
+mod fetch;
 pub(crate) mod launcher;
 mod lock;
 mod process;
@@ -36,10 +37,24 @@ fn queue_auto_embed(
     target: Option<&[u8]>,
     model: Option<&[u8]>,
     normalized: Option<bool>,
+    pooling: Option<i32>,
     only_missing: Option<bool>,
 ) -> Vec<u8> {
-    auto_embed(relation, source, target, model, (normalized, only_missing))
-        .unwrap_or_else(|error| error.raise())
+    let wishes = Wishes {
+        model,
+        normalized,
+        pooling: pooling.unwrap_or(1),
+        only_missing: only_missing.unwrap_or(false),
+    };
+    auto_embed(relation, source, target, wishes).unwrap_or_else(|error| error.raise())
+}
+
+/// What may be left out in a call of `auto_embed()`.
+struct Wishes<'a> {
+    model: Option<&'a [u8]>,
+    normalized: Option<bool>,
+    pooling: i32,
+    only_missing: bool,
 }
 
 /// The source is checked as the caller, the definition kept as the extension's owner.
@@ -47,14 +62,13 @@ fn auto_embed(
     relation: Option<pg_sys::Oid>,
     source: Option<&[u8]>,
     target: Option<&[u8]>,
-    model: Option<&[u8]>,
-    (normalized, only_missing): (Option<bool>, Option<bool>),
+    wishes: Wishes,
 ) -> Result<Vec<u8>, SqlError> {
     let (Some(relation), Some(source), Some(target)) = (relation, source, target) else {
         return Err(SqlError::null_argument("relation, source and target"));
     };
     check_owner(relation)?;
-    let model = model.map(to_utf8).transpose()?;
+    let model = wishes.model.map(to_utf8).transpose()?;
     let identity = settings::identity(model.as_deref())?;
     let (source, columns, kind) = execute(
         "SELECT source, source_columns::pg_catalog.text[], kind
@@ -73,11 +87,12 @@ fn auto_embed(
         Value::Text(target),
         Value::Text(model.as_bytes()),
         Value::Integer(identity.dim.map(|dim| dim as i64)),
-        Value::Boolean(normalized.unwrap_or(identity.normalize)),
-        Value::Boolean(only_missing.unwrap_or(false)),
+        Value::Boolean(wishes.normalized.unwrap_or(identity.normalize)),
+        Value::Integer(Some(wishes.pooling.into())),
+        Value::Boolean(wishes.only_missing),
     ];
     Ok(administer(
-        "SELECT infinity_embed.define_target($1::regclass, $2, $3::name[], $4, $5::name, $6, $7::integer, $8, $9)",
+        "SELECT infinity_embed.define_target($1::regclass, $2, $3::name[], $4, $5::name, $6, $7::integer, $8, $9::integer, $10)",
         &arguments,
     ))
 }

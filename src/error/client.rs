@@ -201,7 +201,7 @@ fn of_the_answer(error: Error) -> SqlError {
             format!("the Infinity server at \"{url}\" refused the request"),
         )
         .detail(answered(status, &message)),
-        Error::Overloaded { url, status, message, attempts } => SqlError::new(
+        Error::Overloaded { url, status, message, attempts, .. } => SqlError::new(
             Code::ERRCODE_INSUFFICIENT_RESOURCES,
             format!("the Infinity server at \"{url}\" is overloaded"),
         )

@@ -7,28 +7,20 @@
 
 use std::time::{Duration, Instant};
 
-use infinity_client::{Config, Error, Outcome};
 use pgrx::pg_sys;
 
+use super::fetch::{Problem, fetch};
 use super::role::{as_role, extension_owner};
 use super::statement::{Row, Value, execute};
 use super::subtransaction::{Failure, attempt};
-use crate::embed::client;
 use crate::encoding::to_utf8;
 use crate::error::SqlError;
-use crate::interrupt::BackendWait;
 use crate::settings;
 
 /// Rounds of requests for texts per batch, so that the database's part weighs little beside them.
 const TEXT_ROUNDS: usize = 8;
 /// Sources that one batch reads, all together.
 const MAX_SOURCE_BYTES: i64 = 64 * 1024 * 1024;
-/// Retries within a request of one who comes back anyway: the waits between more would be longer than the pause.
-const MOST_PATIENT_RETRIES: u32 = 2;
-/// How long a target rests after a failure that passes by itself, and after another.
-const PASSING_PAUSE_SECONDS: f64 = 0.5;
-const LASTING_PAUSE_SECONDS: f64 = 10.0;
-
 /// How transactions begin and end where the batch runs.
 pub(super) trait Session {
     /// Runs `work` in a transaction of its own and commits it.
@@ -46,41 +38,46 @@ pub(super) enum Progress {
 }
 
 /// What is claimed together: jobs of one target.
-struct Claim {
+pub(super) struct Claim {
     number: i64,
     target: i64,
+    version: i64,
     owner: pg_sys::Oid,
-    is_image: bool,
-    model: Vec<u8>,
-    dim: Option<i64>,
-    normalize: bool,
+    pub(super) is_image: bool,
+    pub(super) model: Vec<u8>,
+    pub(super) dim: Option<i64>,
+    pub(super) normalize: bool,
+    /// Whether the last batch of the target could not be embedded at all.
+    pub(super) is_probe: bool,
     keys: Vec<Vec<u8>>,
+    lock_statement: Vec<u8>,
     read_statement: Vec<u8>,
     write_statement: Vec<u8>,
 }
 
 /// A row's source as it was read.
-struct Source {
-    key: Vec<u8>,
+pub(super) struct Source {
+    pub(super) key: Vec<u8>,
     /// None where the source is NULL: so will the embedding be.
-    content: Option<Content>,
+    pub(super) content: Option<Content>,
     fingerprint: Option<Vec<u8>>,
 }
 
-enum Content {
+pub(super) enum Content {
     Text(String),
     Image(Vec<u8>),
 }
 
 /// An embedding to be written: the index of its source, its vectors as bytes or None for NULL.
-type Embedded = (usize, Option<Vec<u8>>);
+pub(super) type Embedded = (usize, Option<Vec<u8>>);
 
 /// What is to be noted of the jobs.
 #[derive(Default)]
-struct Verdicts {
+pub(super) struct Verdicts {
     done: Vec<Vec<u8>>,
     released: Vec<Vec<u8>>,
-    failed: Vec<(Vec<u8>, String)>,
+    pub(super) given_back: Vec<Vec<u8>>,
+    pub(super) failed: Vec<(Vec<u8>, String)>,
 }
 
 /// Processes at most `max_jobs` jobs of one target. Only a `patient` caller leaves a target alone that
@@ -92,22 +89,33 @@ pub(super) fn run(session: &mut impl Session, max_jobs: usize, patient: bool) ->
     };
     let (mut sources, mut verdicts) =
         session.transaction(|| as_role(claim.owner, || read_sources(&claim)));
-    let (embedded, dim) = match embed(&claim, patient, &mut sources, &mut verdicts) {
-        Ok(embedded) => embedded,
-        Err((error, pause)) => {
-            let problem = error.summary();
-            session.transaction(|| postpone(&claim, &problem, pause));
-            return Progress::Postponed(error);
-        }
-    };
+    let (embedded, dim, problem) = fetch(&claim, patient, &mut sources, &mut verdicts);
     session.transaction(|| {
-        let written = as_role(claim.owner, || {
-            write_embeddings(&claim, &sources, &embedded, dim, &mut verdicts)
-        });
-        settle(&claim, &verdicts, written, begun.elapsed());
-        Progress::Done {
-            embedded: written,
-            failed: verdicts.failed.len(),
+        let written = match keep_definition(&claim) {
+            true => as_role(claim.owner, || {
+                write_embeddings(&claim, &sources, &embedded, dim, &mut verdicts)
+            }),
+            false => {
+                verdicts = Verdicts {
+                    given_back: claim.keys.clone(),
+                    ..Verdicts::default()
+                };
+                0
+            }
+        };
+        settle(
+            &claim,
+            &verdicts,
+            problem.as_ref(),
+            written,
+            begun.elapsed(),
+        );
+        match problem {
+            Some(problem) if written == 0 => Progress::Postponed(problem.error),
+            _ => Progress::Done {
+                embedded: written,
+                failed: verdicts.failed.len(),
+            },
         }
     })
 }
@@ -125,6 +133,7 @@ pub(super) fn tidy(session: &mut impl Session) {
 pub(super) fn is_anything_waiting() -> bool {
     execute(
         "SELECT EXISTS (SELECT FROM infinity_embed.changes)
+             OR EXISTS (SELECT FROM infinity_embed.backfill)
              OR EXISTS (SELECT FROM infinity_embed.jobs WHERE NOT dead)",
         &[],
         |row| row.boolean(1),
@@ -159,8 +168,8 @@ fn claim_jobs(max_jobs: usize, patient: bool) -> Option<Claim> {
     let lease = settings::timeout().as_secs_f64() * (TEXT_ROUNDS + 1) as f64 + 60.0;
     as_role(extension_owner(), || {
         execute(
-            "SELECT claim, target_id::bigint, owner, is_image, model, dim::bigint, normalized, keys,
-                    read_statement, write_statement
+            "SELECT claim, target_id::bigint, version::bigint, owner, is_image, model, dim::bigint, normalized,
+                    is_probe, keys, lock_statement, read_statement, write_statement
              FROM infinity_embed.claim_jobs($1::integer, $2::integer, $3 * interval '1 second', $4)",
             &[
                 limit(round * TEXT_ROUNDS),
@@ -171,14 +180,17 @@ fn claim_jobs(max_jobs: usize, patient: bool) -> Option<Claim> {
             |row| Claim {
                 number: row.integer(1).unwrap_or_default(),
                 target: row.integer(2).unwrap_or_default(),
-                owner: row.oid(3),
-                is_image: row.boolean(4),
-                model: row.bytes(5).unwrap_or_default(),
-                dim: row.integer(6),
-                normalize: row.boolean(7),
-                keys: row.texts(8),
-                read_statement: row.bytes(9).unwrap_or_default(),
-                write_statement: row.bytes(10).unwrap_or_default(),
+                version: row.integer(3).unwrap_or_default(),
+                owner: row.oid(4),
+                is_image: row.boolean(5),
+                model: row.bytes(6).unwrap_or_default(),
+                dim: row.integer(7),
+                normalize: row.boolean(8),
+                is_probe: row.boolean(9),
+                keys: row.texts(10),
+                lock_statement: row.bytes(11).unwrap_or_default(),
+                read_statement: row.bytes(12).unwrap_or_default(),
+                write_statement: row.bytes(13).unwrap_or_default(),
             },
         )
     })
@@ -198,7 +210,7 @@ fn read_sources(claim: &Claim) -> (Vec<Source>, Verdicts) {
             for (source, left_out) in read {
                 missing.retain(|key| **key != source.key);
                 if left_out {
-                    verdicts.released.push(source.key);
+                    verdicts.given_back.push(source.key);
                 } else {
                     sources.push(source);
                 }
@@ -236,64 +248,24 @@ fn read_rows(claim: &Claim, keys: &[Vec<u8>]) -> Result<Vec<(Source, bool)>, Sql
     .collect()
 }
 
-/// Embeds with no transaction open. Inputs that the server refuses go to the verdicts.
-fn embed(
-    claim: &Claim,
-    patient: bool,
-    sources: &mut [Source],
-    verdicts: &mut Verdicts,
-) -> Result<(Vec<Embedded>, usize), (SqlError, f64)> {
-    let mut config = config(claim).map_err(|error| (error, LASTING_PAUSE_SECONDS))?;
-    if patient {
-        config.max_retries = config.max_retries.min(MOST_PATIENT_RETRIES);
-    }
-    let (mut texts, mut images, mut places) = (Vec::new(), Vec::new(), Vec::new());
-    let mut embedded = Vec::with_capacity(sources.len());
-    for (index, source) in sources.iter_mut().enumerate() {
-        match source.content.take() {
-            None => embedded.push((index, None)),
-            Some(Content::Text(text)) => texts.push(text),
-            Some(Content::Image(image)) => images.push(image),
-        }
-        if embedded.last().is_none_or(|&(last, _)| last != index) {
-            places.push(index);
-        }
-    }
-    let outcomes: Result<Vec<Outcome>, Error> = if claim.is_image {
-        client().embed_images(&config, images, &mut BackendWait)
-    } else {
-        client().embed_texts(&config, texts, &mut BackendWait)
-    };
-    let outcomes = outcomes.map_err(|error| {
-        let pause = if error.is_transient() {
-            PASSING_PAUSE_SECONDS
-        } else {
-            LASTING_PAUSE_SECONDS
-        };
-        (SqlError::from(error), pause)
-    })?;
-    let mut dim = 0;
-    for (index, outcome) in places.into_iter().zip(outcomes) {
-        match outcome {
-            Ok(vectors) => {
-                dim = vectors.dim;
-                let bytes = vectors.values.iter().flat_map(|v| v.to_ne_bytes());
-                embedded.push((index, Some(bytes.collect())));
-            }
-            Err(error) => {
-                let message = SqlError::from(error).sentence();
-                verdicts.failed.push((sources[index].key.clone(), message));
-            }
-        }
-    }
-    Ok((embedded, dim))
-}
-
-fn config(claim: &Claim) -> Result<Config, SqlError> {
-    let mut identity = settings::identity(Some(&String::from_utf8_lossy(&claim.model)))?;
-    identity.dim = claim.dim.map(|dim| dim as usize);
-    identity.normalize = claim.normalize;
-    settings::config(identity)
+/// Whether the target is still defined as when its jobs were claimed, which it then is until the transaction ends.
+fn keep_definition(claim: &Claim) -> bool {
+    as_role(claim.owner, || {
+        // A table that cannot be locked cannot be written either, which is then each row's failure.
+        let _ = attempt(|| execute(claim.lock_statement.as_slice(), &[], |_| ()));
+    });
+    as_role(extension_owner(), || {
+        execute(
+            "SELECT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.id = $1::integer AND t.version = $2::integer)",
+            &[
+                Value::Integer(Some(claim.target)),
+                Value::Integer(Some(claim.version)),
+            ],
+            |row| row.boolean(1),
+        )
+    })
+    .pop()
+    .unwrap_or_default()
 }
 
 /// Writes what is still the embedding of its row, as the table's owner; gives how many rows.
@@ -399,10 +371,23 @@ fn one_by_one_if_need_be<T>(
     }
 }
 
-fn settle(claim: &Claim, verdicts: &Verdicts, written: usize, elapsed: Duration) {
+fn settle(
+    claim: &Claim,
+    verdicts: &Verdicts,
+    problem: Option<&Problem>,
+    written: usize,
+    elapsed: Duration,
+) {
+    let (failed, errors): (Vec<_>, Vec<_>) = verdicts
+        .failed
+        .iter()
+        .map(|(key, why)| (Some(key.as_slice()), Some(why.as_bytes())))
+        .unzip();
+    let summary = problem.map(|problem| problem.error.summary());
     as_role(extension_owner(), || {
         execute(
-            "SELECT infinity_embed.settle_jobs($1::integer, $2, $3, $4, $5, $6, $7, $8, $9::integer)",
+            "SELECT infinity_embed.settle_jobs($1::integer, $2, $3, $4, $5, $6, $7, $8, $9, $10::integer,
+                 $11, $12 * interval '1 second')",
             &[
                 Value::Integer(Some(claim.target)),
                 Value::Integer(Some(claim.number)),
@@ -410,37 +395,12 @@ fn settle(claim: &Claim, verdicts: &Verdicts, written: usize, elapsed: Duration)
                 Value::Float(elapsed.as_secs_f64()),
                 keys(&verdicts.done),
                 keys(&verdicts.released),
-                Value::Texts(
-                    verdicts
-                        .failed
-                        .iter()
-                        .map(|(key, _)| Some(key.as_slice()))
-                        .collect(),
-                ),
-                Value::Texts(
-                    verdicts
-                        .failed
-                        .iter()
-                        .map(|(_, why)| Some(why.as_bytes()))
-                        .collect(),
-                ),
+                keys(&verdicts.given_back),
+                Value::Texts(failed),
+                Value::Texts(errors),
                 Value::Integer(Some(settings::max_attempts().into())),
-            ],
-            |_| (),
-        )
-    });
-}
-
-fn postpone(claim: &Claim, problem: &str, pause_seconds: f64) {
-    as_role(extension_owner(), || {
-        execute(
-            "SELECT infinity_embed.postpone_jobs($1::integer, $2, $3, $4, $5 * interval '1 second')",
-            &[
-                Value::Integer(Some(claim.target)),
-                Value::Integer(Some(claim.number)),
-                keys(&claim.keys),
-                Value::Text(problem.as_bytes()),
-                Value::Float(pause_seconds),
+                Value::MaybeText(summary.as_deref().map(str::as_bytes)),
+                Value::Float(problem.map_or(0.0, |problem| problem.pause.as_secs_f64())),
             ],
             |_| (),
         )

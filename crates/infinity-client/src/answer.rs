@@ -8,7 +8,7 @@ use crate::batch::Item;
 use crate::config::{Encoding, Modality, Outcome};
 use crate::decode::{Flaw, finish, values_of_base64};
 use crate::error::one_line;
-use crate::exchange::Session;
+use crate::exchange::{Accidents, Session};
 use crate::request::PROBE_WORD;
 use crate::response::{Answer, Embedding, parse_answer};
 use crate::transport::Reply;
@@ -122,6 +122,7 @@ impl Session {
                 Encoding::Float,
                 &[PROBE_WORD],
                 self.config.timeout,
+                Accidents::Repeated,
             )
             .await
         {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::Error;
-use crate::config::{Config, Health, Modality, Model, Outcome};
+use crate::config::{Attempt, Config, Health, Inputs, Modality, Model, Outcome};
 use crate::dimension::Dimensions;
 use crate::embed::Input;
 use crate::endpoint::Endpoint;
@@ -43,12 +43,7 @@ impl Client {
         inputs: Vec<String>,
         wait: &mut dyn Wait,
     ) -> Result<Vec<Outcome>, Error> {
-        self.embed(
-            config,
-            Modality::Text,
-            inputs.into_iter().map(Input::Ready).collect(),
-            wait,
-        )
+        whole(self.embed(config, Inputs::Texts(inputs), wait))
     }
 
     /// Embeds images: whole files as JPEG, PNG, GIF, WebP, BMP or TIFF. Each is decoded, checked and re-encoded before it is
@@ -62,12 +57,34 @@ impl Client {
         inputs: Vec<Vec<u8>>,
         wait: &mut dyn Wait,
     ) -> Result<Vec<Outcome>, Error> {
-        self.embed(
-            config,
-            Modality::Image,
-            inputs.into_iter().map(Input::Image).collect(),
-            wait,
-        )
+        whole(self.embed(config, Inputs::Images(inputs), wait))
+    }
+
+    /// Embeds texts or images, and gives what has been embedded also when the call cannot be brought to its end.
+    pub fn embed(&self, config: &Config, inputs: Inputs, wait: &mut dyn Wait) -> Attempt {
+        let (modality, inputs): (Modality, Vec<Input>) = match inputs {
+            Inputs::Texts(texts) => (
+                Modality::Text,
+                texts.into_iter().map(Input::Ready).collect(),
+            ),
+            Inputs::Images(images) => (
+                Modality::Image,
+                images.into_iter().map(Input::Image).collect(),
+            ),
+        };
+        let count = inputs.len();
+        let nothing = |failure| Attempt {
+            outcomes: vec![None; count],
+            failure,
+        };
+        if count == 0 {
+            return nothing(None);
+        }
+        self.session(config)
+            .and_then(|(network, session)| {
+                network.run(async move { session.embed(modality, inputs).await }, wait)
+            })
+            .unwrap_or_else(|error| nothing(Some(error)))
     }
 
     /// The models the server has loaded.
@@ -95,20 +112,6 @@ impl Client {
             latency: None,
             problem: Some(error),
         })
-    }
-
-    fn embed(
-        &self,
-        config: &Config,
-        modality: Modality,
-        inputs: Vec<Input>,
-        wait: &mut dyn Wait,
-    ) -> Result<Vec<Outcome>, Error> {
-        if inputs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (network, session) = self.session(config)?;
-        network.run(async move { session.embed(modality, inputs).await }, wait)?
     }
 
     /// Checks the settings and makes the network ready.
@@ -144,6 +147,14 @@ impl Client {
             _ => {}
         }
         Ok(started)
+    }
+}
+
+/// All outcomes, or the failure.
+fn whole(attempt: Attempt) -> Result<Vec<Outcome>, Error> {
+    match attempt.failure {
+        Some(error) => Err(error),
+        None => Ok(attempt.outcomes.into_iter().flatten().collect()),
     }
 }
 

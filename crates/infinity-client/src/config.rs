@@ -117,6 +117,24 @@ pub struct MultiVector {
 /// What became of one input: its embedding, or why it has none while others have.
 pub type Outcome = Result<MultiVector, Error>;
 
+/// What is to be embedded in one call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inputs {
+    /// Strings.
+    Texts(Vec<String>),
+    /// Whole files as JPEG, PNG, GIF, WebP, BMP or TIFF.
+    Images(Vec<Vec<u8>>),
+}
+
+/// What became of a call as far as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// One for each input, in their order; `None` where the call ended before.
+    pub outcomes: Vec<Option<Outcome>>,
+    /// Why the call ended before every input had an outcome.
+    pub failure: Option<Error>,
+}
+
 /// What an input is; the server calls it the modality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Modality {

@@ -1,6 +1,7 @@
 //! A whole call: inputs checked and dealt out to requests, several in flight, refused batches halved until the bad input
 //! is alone, answers checked and put back in order.
 //!
+//! A server that fails (500) over some inputs while it embeds a word well has trouble with an input: that is a refusal too.
 //! Not obvious: all requests of a call live inside one future. When one fails for a reason that is no input's, or the
 //! caller goes away, dropping that future closes every connection at once.
 
@@ -12,9 +13,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Error;
 use crate::batch::{Item, by_count, cut_by_bytes, cut_in_half};
-use crate::config::{Encoding, MAX_TEXT_CHARS, Modality, Outcome};
+use crate::config::{Attempt, Encoding, MAX_TEXT_CHARS, Modality, Outcome};
 use crate::error::ImageProblem;
-use crate::exchange::Session;
+use crate::exchange::{Accidents, Session};
 use crate::image;
 use crate::worker::on_worker;
 
@@ -36,23 +37,23 @@ impl Input {
     }
 }
 
+/// What goes into one request, as far as it fits.
+struct Batch {
+    items: Vec<Item<Input>>,
+    accidents: Accidents,
+}
+
 /// What became of a batch: outcomes for some of its items, and batches still to be sent for the others.
 #[derive(Default)]
 struct Done {
     outcomes: Vec<(usize, Outcome)>,
-    again: Vec<Vec<Item<Input>>>,
+    again: Vec<Batch>,
 }
 
 impl Session {
-    /// Embeds the inputs; one outcome each, in their order.
-    ///
-    /// # Errors
-    /// Whatever is no single input's fault. Requests in flight are then dropped.
-    pub(crate) async fn embed(
-        &self,
-        modality: Modality,
-        inputs: Vec<Input>,
-    ) -> Result<Vec<Outcome>, Error> {
+    /// Embeds the inputs; one outcome each, in their order. A failure that is no single input's ends it: requests in flight
+    /// are then dropped, and their inputs have no outcome.
+    pub(crate) async fn embed(&self, modality: Modality, inputs: Vec<Input>) -> Attempt {
         let mut outcomes: Vec<Option<Outcome>> = inputs.iter().map(|_| None).collect();
         let items = inputs
             .into_iter()
@@ -60,7 +61,13 @@ impl Session {
             .map(|(index, input)| Item { index, input })
             .collect();
         let size = self.config.batch_size.clamp(1, modality.max_per_request());
-        let mut pending = VecDeque::from(by_count(items, size));
+        let mut pending: VecDeque<Batch> = by_count(items, size)
+            .into_iter()
+            .map(|items| Batch {
+                items,
+                accidents: Accidents::Repeated,
+            })
+            .collect();
         let mut in_flight = FuturesUnordered::new();
         loop {
             while in_flight.len() < self.config.max_concurrency.max(1) {
@@ -75,7 +82,15 @@ impl Session {
             let Done {
                 outcomes: found,
                 again,
-            } = done?;
+            } = match done {
+                Ok(done) => done,
+                Err(error) => {
+                    return Attempt {
+                        outcomes,
+                        failure: Some(error),
+                    };
+                }
+            };
             found
                 .into_iter()
                 .for_each(|(index, outcome)| outcomes[index] = Some(outcome));
@@ -84,28 +99,23 @@ impl Session {
                 .rev()
                 .for_each(|batch| pending.push_front(batch));
         }
-        let missing = |index| Error::Internal {
-            reason: format!("input {} was lost", index + 1),
-        };
-        outcomes
-            .into_iter()
-            .enumerate()
-            .map(|(index, outcome)| outcome.ok_or_else(|| missing(index)))
-            .collect()
+        let lost = outcomes.iter().position(Option::is_none);
+        Attempt {
+            outcomes,
+            failure: lost.map(|index| Error::Internal {
+                reason: format!("input {} was lost", index + 1),
+            }),
+        }
     }
 
     /// Sends one batch, or as much of it as fits into a request. What making it ready takes is lost to the request: both
     /// are under one deadline.
-    async fn embed_batch(
-        &self,
-        modality: Modality,
-        batch: Vec<Item<Input>>,
-    ) -> Result<Done, Error> {
+    async fn embed_batch(&self, modality: Modality, batch: Batch) -> Result<Done, Error> {
         let timeout = self.config.timeout;
         let mut done = Done::default();
-        let mut ready = Vec::with_capacity(batch.len());
+        let mut ready = Vec::with_capacity(batch.items.len());
         let begun = Instant::now();
-        for item in batch {
+        for item in batch.items {
             let index = item.index;
             match timeout_at(begun + timeout, self.make_ready(modality, item)).await {
                 Ok(Ok(item)) => ready.push(item),
@@ -121,38 +131,51 @@ impl Session {
             return Ok(done);
         }
         let rest = cut_by_bytes(&mut ready, |input| input.as_sent().len());
-        done.again.extend((!rest.is_empty()).then_some(rest));
+        done.again.extend((!rest.is_empty()).then_some(Batch {
+            items: rest,
+            accidents: batch.accidents,
+        }));
         if self.config.encoding == Encoding::Base64 {
             // Before the inputs go out: a wrong dimension is found by one word, not by a thousand pages.
             self.dim().await?;
         }
         let input: Vec<&str> = ready.iter().map(|item| item.input.as_sent()).collect();
-        match self
-            .embeddings(modality, self.config.encoding, &input, left)
-            .await
-        {
+        let reply = self
+            .embeddings(
+                modality,
+                self.config.encoding,
+                &input,
+                left,
+                batch.accidents,
+            )
+            .await;
+        match reply {
             Ok(reply) => done.outcomes.extend(self.outcomes(&reply, &ready).await?),
-            Err(Error::Rejected {
-                status, message, ..
-            }) => {
+            Err(error) if self.is_about_inputs(&error).await => {
                 let tail = cut_in_half(&mut ready);
                 if tail.is_empty() {
                     let index = ready[0].index;
-                    done.outcomes.push((
-                        index,
-                        Err(Error::Rejected {
-                            index,
-                            status,
-                            message,
-                        }),
-                    ));
+                    done.outcomes.push((index, Err(error.at(index))));
                 } else {
-                    done.again.splice(0..0, [ready, tail]);
+                    let half = |items| Batch {
+                        items,
+                        accidents: Accidents::Believed,
+                    };
+                    done.again.splice(0..0, [half(ready), half(tail)]);
                 }
             }
             Err(error) => return Err(error),
         }
         Ok(done)
+    }
+
+    /// Whether a request failed because of what it carried.
+    async fn is_about_inputs(&self, error: &Error) -> bool {
+        match error {
+            Error::Rejected { .. } => true,
+            Error::ServerFailed { status: 500, .. } => self.embeds_a_word().await,
+            _ => false,
+        }
     }
 
     /// Checks an input and makes of it what is sent. Images are decoded on a thread of their own, so that this one

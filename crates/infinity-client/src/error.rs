@@ -87,14 +87,15 @@ pub enum Error {
         status: u16,
         message: String,
     },
-    /// 429 or 503, also after the retries.
+    /// 429 or 503, also after the retries. `retry_after` is how long the server asked to be left alone.
     Overloaded {
         url: String,
         status: u16,
         message: String,
+        retry_after: Option<Duration>,
         attempts: u32,
     },
-    /// 408, 500, 502, 504 or another 5xx, also after the retries.
+    /// 408, 500, 502, 504 or another 5xx, also after the retries. Per input where it is 500 and one word is embedded well.
     ServerFailed {
         url: String,
         status: u16,
@@ -192,6 +193,14 @@ impl Error {
             | Error::ServerFailed { .. } => true,
             _ => false,
         }
+    }
+
+    /// The refusal of a request, as that of its only input.
+    pub(crate) fn at(mut self, position: usize) -> Error {
+        if let Error::Rejected { index, .. } = &mut self {
+            *index = position;
+        }
+        self
     }
 }
 

@@ -34,6 +34,15 @@ pub(crate) struct Session {
     pub(crate) learning: tokio::sync::Mutex<()>,
 }
 
+/// What is done about a failure that may have been an accident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accidents {
+    /// The request is repeated once.
+    Repeated,
+    /// It was none: these inputs are under suspicion.
+    Believed,
+}
+
 /// An attempt that did not end in an answer.
 struct Trouble {
     error: Error,
@@ -50,9 +59,10 @@ impl Session {
         encoding: Encoding,
         input: &[&str],
         within: Duration,
+        accidents: Accidents,
     ) -> Result<Reply, Error> {
         let body = request::body(&self.config.model, modality, encoding, input);
-        self.exchange(&self.embeddings_call(body), modality, within)
+        self.exchange(&self.embeddings_call(body), modality, within, accidents)
             .await
     }
 
@@ -62,6 +72,7 @@ impl Session {
             &self.get(self.endpoint.models.clone(), true),
             Modality::Text,
             self.config.timeout,
+            Accidents::Repeated,
         )
         .await
     }
@@ -72,8 +83,9 @@ impl Session {
         call: &Call,
         modality: Modality,
         within: Duration,
+        accidents: Accidents,
     ) -> Result<Reply, Error> {
-        match self.attempts(call, modality, within).await {
+        match self.attempts(call, modality, within, accidents).await {
             Err(Error::TimedOut { url, after, .. }) if self.is_wedged().await => {
                 Err(Error::Wedged { url, after })
             }
@@ -87,9 +99,11 @@ impl Session {
         call: &Call,
         modality: Modality,
         within: Duration,
+        accidents: Accidents,
     ) -> Result<Reply, Error> {
         let begun = Instant::now();
-        let (mut attempts, mut stale_seen, mut once_spent) = (0u32, false, false);
+        let (mut attempts, mut stale_seen) = (0u32, false);
+        let mut once_spent = accidents == Accidents::Believed;
         loop {
             let attempted = Instant::now();
             let may_be_stale = !stale_seen && self.transport.may_reuse(&call.url);
@@ -168,6 +182,7 @@ impl Session {
                 url,
                 status,
                 message,
+                retry_after: reply.retry_after,
                 attempts,
             },
             408 | 500.. => Error::ServerFailed {
@@ -269,6 +284,12 @@ impl Session {
             Ok(Ok(reply)) => Err(self.trouble_of_status(reply, Modality::Text, 1).error),
             Ok(Err(failure)) => Err(self.trouble_of_failure(failure, 1).error),
         }
+    }
+
+    /// Whether the server embeds one word, and soon.
+    pub(crate) async fn embeds_a_word(&self) -> bool {
+        let within = self.config.timeout.min(DIAGNOSIS_TIMEOUT);
+        self.probe_once(within).await.is_ok()
     }
 
     fn probe_call(&self) -> Call {

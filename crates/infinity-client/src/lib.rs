@@ -47,9 +47,9 @@ mod worker;
 
 pub use client::Client;
 pub use config::{
-    Config, Encoding, Health, MAX_IMAGE_RATIO, MAX_IMAGES_PER_REQUEST, MAX_REQUEST_BYTES,
-    MAX_TEXT_CHARS, MAX_TEXTS_PER_REQUEST, MIN_IMAGE_SIDE, Modality, Model, MultiVector, Outcome,
-    Secret,
+    Attempt, Config, Encoding, Health, Inputs, MAX_IMAGE_RATIO, MAX_IMAGES_PER_REQUEST,
+    MAX_REQUEST_BYTES, MAX_TEXT_CHARS, MAX_TEXTS_PER_REQUEST, MIN_IMAGE_SIDE, Modality, Model,
+    MultiVector, Outcome, Secret,
 };
 pub use error::{ConnectKind, Error, ImageProblem, MAX_MESSAGE_CHARS};
 pub use network::{BlockingWait, Wait};

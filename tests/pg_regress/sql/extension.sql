@@ -4,15 +4,17 @@ SELECT relocatable, superuser, trusted, schema
 FROM pg_available_extension_versions v
 WHERE v.name = 'infinity_embed' AND v.installed;
 
--- Volatility, strictness, parallel safety and cost are spelled out for every function.
+-- Volatility, strictness, parallel safety and cost are spelled out for every function. Unaligned, so that a new one changes one line.
 CREATE VIEW members AS
 SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON d.refobjid = e.oid
 WHERE e.extname = 'infinity_embed' AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e';
 
+\pset format unaligned
 SELECT p.oid::regprocedure AS function, provolatile AS volatile, proisstrict AS strict,
        proparallel AS parallel, procost AS cost, prorows AS rows
 FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
 ORDER BY p.pronamespace::regnamespace::text COLLATE "C", p.oid::regprocedure::text COLLATE "C";
+\pset format aligned
 
 SELECT o.oid::regoperator AS operator, o.oprcom::regoperator AS commutator, o.oprcode
 FROM members m JOIN pg_operator o ON m.classid = 'pg_operator'::regclass AND o.oid = m.objid

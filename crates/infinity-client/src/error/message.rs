@@ -200,6 +200,7 @@ impl Error {
                 status,
                 message,
                 attempts,
+                ..
             } => write!(
                 f,
                 "the Infinity server at \"{url}\" is overloaded (status {status}: {message}){}",

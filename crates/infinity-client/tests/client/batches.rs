@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use infinity_client::{BlockingWait, Client, Config, Error};
-use mock_infinity::{Fault, Model, Options, Server, Times};
+use infinity_client::{BlockingWait, Client, Config, Error, Inputs, Outcome};
+use mock_infinity::{Fault, Model, Options, RetryAfter, Server, Times};
 use proptest::prelude::*;
 
 use crate::{config, float, serve, texts};
@@ -122,6 +122,59 @@ proptest! {
         let halvings = batch_size.next_power_of_two().ilog2() as usize;
         prop_assert!(server.requests().len() <= 1 + 30usize.div_ceil(batch_size) + bad.len() * 2 * halvings);
     }
+}
+
+#[test]
+fn an_input_over_which_the_server_fails_is_named_while_the_others_are_embedded() {
+    let server = serve(Model::lite);
+    let marker = "poison".into();
+    server.inject(
+        Fault::Poison {
+            marker,
+            status: 500,
+        },
+        Times::Always,
+    );
+    let texts = (0..30).map(|index| match index {
+        7 | 21 => format!("poison {index}"),
+        _ => format!("fine {index}"),
+    });
+    let outcomes = Client::new()
+        .embed_texts(&config(&server.url()), texts.collect(), &mut BlockingWait)
+        .unwrap();
+    let bad: Vec<usize> = (0..30).filter(|&place| outcomes[place].is_err()).collect();
+    assert_eq!(bad, [7, 21]);
+    assert!(matches!(
+        outcomes[7],
+        Err(Error::ServerFailed { status: 500, .. })
+    ));
+}
+
+#[test]
+fn what_was_embedded_before_a_failure_is_given_too() {
+    let server = serve(Model::lite);
+    server.inject(Fault::Hang { ms: 0 }, Times::Count(3));
+    server.inject(
+        Fault::TooManyRequests {
+            retry_after: Some(RetryAfter::Seconds(7)),
+        },
+        Times::Always,
+    );
+    let config = Config {
+        batch_size: 10,
+        max_concurrency: 1,
+        max_retries: 0,
+        ..float(&server.url())
+    };
+    let texts = (0..50).map(|index| format!("fine {index}")).collect();
+    let attempt = Client::new().embed(&config, Inputs::Texts(texts), &mut BlockingWait);
+    let embedded = |outcome: &Option<Outcome>| matches!(outcome, Some(Ok(_)));
+    assert!(attempt.outcomes[..30].iter().all(embedded));
+    assert!(attempt.outcomes[30..].iter().all(Option::is_none));
+    let Some(Error::Overloaded { retry_after, .. }) = attempt.failure else {
+        panic!("{:?}", attempt.failure);
+    };
+    assert_eq!(retry_after, Some(Duration::from_secs(7)));
 }
 
 #[test]

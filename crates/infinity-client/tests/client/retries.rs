@@ -89,7 +89,8 @@ fn an_internal_error_is_retried_once_only() {
             ),
             "{error:?}"
         );
-        assert_eq!(requests(&server), 2);
+        // The third one is the word that tells whose fault it is.
+        assert_eq!(requests(&server), 3);
     }
 }
 

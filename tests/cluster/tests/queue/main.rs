@@ -1,5 +1,6 @@
 //! The queue: columns kept embedded behind their writers' backs.
 
+mod fairness;
 mod launcher;
 mod life;
 mod nowhere;
@@ -7,6 +8,7 @@ mod outage;
 mod process;
 mod rights;
 mod several;
+mod sources;
 mod tables;
 mod views;
 mod worker;
@@ -69,11 +71,12 @@ fn count(client: &mut Client, query: &str) -> i64 {
         .get(0)
 }
 
-/// Jobs and changes that became none yet: in one statement, since the ones turn into the others.
+/// Jobs, and rows noted of which there are none yet: in one statement, since the ones turn into the others.
 fn waiting(client: &mut Client) -> i64 {
     count(
         client,
-        "(SELECT key FROM infinity_embed.jobs WHERE NOT dead UNION ALL SELECT key FROM infinity_embed.changes) AS w",
+        "(SELECT key FROM infinity_embed.jobs WHERE NOT dead UNION ALL SELECT key FROM infinity_embed.changes
+          UNION ALL SELECT key FROM infinity_embed.backfill) AS w",
     )
 }
 

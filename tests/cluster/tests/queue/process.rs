@@ -1,9 +1,10 @@
 //! What is queued, and what CALL makes of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster_tests::{Backend, database_error, wait_until};
 use mock_infinity::{Fault, Times};
+use postgres::Client;
 
 use crate::{count, passages, process, server, waiting, wrong};
 
@@ -177,6 +178,75 @@ fn a_poisoned_row_fails_alone_and_is_dead_with_its_own_error() {
         .unwrap();
     process(&mut client);
     assert_eq!((waiting(&mut client), wrong(&mut client)), (0, 0));
+}
+
+#[test]
+fn one_poisoned_row_of_a_thousand_delays_the_others_by_no_more_than_they_take() {
+    const ROUNDS: usize = 3;
+    let server = server(Duration::from_millis(5));
+    let database = passages(&server, 1000);
+    database.set("infinity_embed.max_attempts", "2");
+    let mut client = database.client();
+    process(&mut client);
+    // A cache and a connection are warm now; clean and poisoned runs take turns on a busy machine.
+    let (mut clean, mut poisoned) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        clean.push(time_to_embed(&mut client, &format!("clean {round}"), 1000));
+        server.inject(
+            Fault::Poison {
+                marker: "POISON".into(),
+                status: [422, 500, 400][round],
+            },
+            Times::Always,
+        );
+        client
+            .batch_execute(
+                "ALTER TABLE passages DISABLE TRIGGER USER;
+                 UPDATE passages SET note = CASE id WHEN 500 THEN 'POISON' END;
+                 ALTER TABLE passages ENABLE TRIGGER USER",
+            )
+            .unwrap();
+        poisoned.push(time_to_embed(
+            &mut client,
+            &format!("poisoned {round}"),
+            999,
+        ));
+        wait_until("the poisoned row is dead", SOON, || {
+            process(&mut client);
+            count(&mut client, "infinity_embed.jobs WHERE dead") == 1
+        });
+        let row = client
+            .query_one(
+                "SELECT relation::text, key, attempts, error FROM infinity_embed.errors WHERE dead",
+                &[],
+            )
+            .unwrap();
+        assert_eq!((row.get(0), row.get(1), row.get(2)), ("passages", "500", 2));
+        let error: String = row.get(3);
+        assert!(error.contains("POISON"), "{error}");
+        server.clear_faults();
+    }
+    println!("clean {clean:?}, poisoned {poisoned:?}");
+    clean.sort();
+    poisoned.sort();
+    assert!(
+        poisoned[ROUNDS / 2] <= 2 * clean[ROUNDS / 2],
+        "clean {clean:?}, poisoned {poisoned:?}"
+    );
+}
+
+/// How long it takes to embed all rows of `passages` anew, until so many are.
+fn time_to_embed(client: &mut Client, body: &str, rows: i64) -> Duration {
+    client
+        .batch_execute(&format!(
+            "UPDATE passages SET embedding = NULL, body = concat_ws(' ', '{body}', id, note)"
+        ))
+        .unwrap();
+    let begun = Instant::now();
+    process(client);
+    let elapsed = begun.elapsed();
+    assert_eq!(count(client, "passages WHERE embedding IS NOT NULL"), rows);
+    elapsed
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn a_helper_becomes_the_first_when_that_is_terminated() {
     client
         .batch_execute(
             "SET infinity_embed.worker = off; UPDATE passages SET body = 'late' WHERE id = 2;
-             SELECT infinity_embed.make_jobs();
+             SELECT infinity_embed.make_jobs(1);
              UPDATE infinity_embed.jobs SET not_before = clock_timestamp() + interval '8 s' WHERE key = '2'",
         )
         .unwrap();

@@ -6,7 +6,7 @@ use cluster_tests::{Backend, Cluster, Database, wait_until};
 use mock_infinity::Server;
 use postgres::Client;
 
-use crate::{count, passages, server, waiting, wrong};
+use crate::{passages, server, waiting, wrong};
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
@@ -130,31 +130,6 @@ fn the_worker_holds_no_snapshot_while_the_server_works() {
         (row.get(0), row.get(1), row.get(2), row.get(3)),
         (true, true, "active", "infinity_embed worker")
     );
-}
-
-#[test]
-fn work_resumes_when_the_server_is_back_and_no_attempt_was_spent() {
-    let mut server = server(Duration::ZERO);
-    let database = passages_with_worker(&server, 1000);
-    let mut client = database.client();
-    server.stop();
-    start_worker(&database, &mut client);
-    wait_until("the outage is noticed", SOON, || {
-        count(
-            &mut client,
-            "infinity_embed.targets WHERE problem LIKE 'could not connect%'",
-        ) == 1
-    });
-    client
-        .batch_execute("UPDATE passages SET body = 'meanwhile ' || id WHERE id > 500")
-        .unwrap();
-    server.restart_on_same_port();
-    wait_until("work resumes", Duration::from_secs(3), || {
-        count(&mut client, "passages WHERE embedding IS NOT NULL") > 0
-    });
-    wait_until("nothing waits", SOON, || waiting(&mut client) == 0);
-    assert_eq!(wrong(&mut client), 0);
-    assert_eq!(count(&mut client, "infinity_embed.jobs"), 0);
 }
 
 #[test]
