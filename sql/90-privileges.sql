@@ -81,7 +81,7 @@ AS $function$
     WHERE e.extname = 'infinity_embed'
       AND (p.pronamespace = e.extnamespace AND p.proname LIKE 'infinity\_embed\_%'
            OR p.pronamespace = 'infinity_embed'::regnamespace AND p.proname = 'auto_embed')
-    ORDER BY p.proname
+    ORDER BY p.proname, p.oid
 $function$;
 COMMENT ON FUNCTION infinity_embed.outgoing_functions() IS
     'functions of the extension that call the Infinity server';
