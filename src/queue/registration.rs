@@ -50,7 +50,8 @@ pub(super) fn start_visit(database: pg_sys::Oid) -> Option<Handle> {
         worker.bgw_notify_pid = pg_sys::MyProcPid;
         pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle)
     };
-    registered.then_some(Handle(handle))
+    // Not then_some(), which would make one of NULL too, and drop it.
+    registered.then(|| Handle(handle))
 }
 
 /// The launcher, which is there from the server's start on. For the postmaster only.

@@ -8,16 +8,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use postgres::{Client, Config, NoTls};
 
-use crate::{Backend, Database};
+use crate::{Backend, Database, wait_until};
 
 /// The shared cluster's name, and the beginning of the others'. `tests/run` sets the variable to a name of its own, and
 /// destroys the cluster when the tests have ended; after tests by hand it runs on, for the next ones.
 fn shared_name() -> String {
     std::env::var("INFINITY_EMBED_TEST_CLUSTER").unwrap_or_else(|_| "test".to_owned())
 }
+
+/// How long a cluster may take to come back.
+const CRASH: Duration = Duration::from_secs(60);
 
 /// Root of the repository.
 pub fn repository() -> PathBuf {
@@ -131,9 +135,13 @@ impl Cluster {
         self.script("start", &[], &[]);
     }
 
-    /// The same, unless it cannot yet: a killed postmaster's children must have ended.
-    pub fn try_start(&self) -> bool {
-        self.run_script("start", &[], &[]).status.success()
+    /// Starts it after `postmaster().kill()`. Until its children have gone it cannot start, and until the dead postmaster has been
+    /// waited for, pg_ctl takes it for a running one.
+    pub fn start_after_crash(&self) {
+        wait_until("the cluster has started again", CRASH, || {
+            self.run_script("start", &[], &[]).status.success()
+                && self.config("postgres", "postgres").connect(NoTls).is_ok()
+        });
     }
 
     /// The same, with more lines in postgresql.conf.
@@ -156,7 +164,7 @@ impl Cluster {
         self.script("restart", &[], &[]);
     }
 
-    /// The process that all others are children of. To crash the cluster: `postmaster().kill()`, then `start()`.
+    /// The process that all others are children of. To crash the cluster: `postmaster().kill()`, then `start_after_crash()`.
     pub fn postmaster(&self) -> Backend {
         let file = Path::new(&self.environment["DATA"]).join("postmaster.pid");
         let content = std::fs::read_to_string(&file)
@@ -168,6 +176,21 @@ impl Cluster {
     /// The server's log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.environment["LOG"]).expect("the cluster has a log")
+    }
+
+    /// The line of the log that tells of a segmentation fault, an abort or a PANIC, which a restart would hide from a test.
+    fn find_crash(&self) -> Option<String> {
+        let log = std::fs::read_to_string(self.environment.get("LOG")?).ok()?;
+        let is_crash = |line: &&str| {
+            [
+                "terminated by signal 11",
+                "terminated by signal 6",
+                "PANIC:",
+            ]
+            .iter()
+            .any(|sign| line.contains(sign))
+        };
+        log.lines().find(is_crash).map(str::to_owned)
     }
 
     /// The folder of the cluster's data.
@@ -234,7 +257,11 @@ fn lines(settings: &[(&str, &str)]) -> Vec<String> {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if self.owned {
+            let crash = self.find_crash();
             self.script("destroy", &[], &[]);
+            if let Some(line) = crash.filter(|_| !std::thread::panicking()) {
+                panic!("a process of {} crashed: {line}", self.name);
+            }
         }
     }
 }

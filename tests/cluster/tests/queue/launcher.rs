@@ -19,13 +19,7 @@ pub(crate) fn crash(cluster: &Cluster) {
     wait_until("the sessions have ended", SOON, || {
         observer.simple_query("").is_err()
     });
-    wait_until("the cluster starts again", SOON, || {
-        cluster.try_start()
-            && cluster
-                .config("postgres", "postgres")
-                .connect(NoTls)
-                .is_ok()
-    });
+    cluster.start_after_crash();
 }
 
 /// A table whose rows wait for the server, which is away, in a database that starts workers.
@@ -155,6 +149,23 @@ fn a_reload_makes_it_look_at_once() {
     observer.batch_execute("SELECT pg_reload_conf()").unwrap();
     assert_drained(&database);
     assert_eq!(await_launcher(&mut observer), launcher);
+}
+
+#[test]
+fn databases_take_turns_where_slots_are_few() {
+    let mut server = server(Duration::from_millis(5));
+    let cluster = Cluster::start_new(&[
+        PRELOAD,
+        // The launcher's and one more.
+        ("max_worker_processes", "2"),
+        ("max_logical_replication_workers", "0"),
+    ]);
+    let databases = [30, 40, 50].map(|rows| waiting_passages(&cluster, &mut server, rows));
+    server.restart_on_same_port();
+    cluster.restart();
+    databases.iter().for_each(assert_drained);
+    let complaint = "no slot of max_worker_processes is free";
+    assert_eq!(cluster.log().matches(complaint).count(), 1);
 }
 
 #[test]
