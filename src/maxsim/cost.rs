@@ -10,6 +10,8 @@ use crate::sql_type::sql_type;
 
 /// The call itself, in units of `cpu_operator_cost`.
 const CALL_OPERATORS: f64 = 100.0;
+/// Of so many partitions the sizes are looked up, spread evenly; planning asks several times.
+const MAX_TABLES: usize = 32;
 
 /// The planner support function of every function that scores.
 #[pg_extern(sql = false)]
@@ -45,7 +47,7 @@ pub(crate) unsafe fn document_pages(
     unsafe { document_argument(node).and_then(|variable| column_pages(root, variable)) }
 }
 
-/// The first argument of the call, where it is a plain column.
+/// The first argument of the call, where it is a column, cast or as it stands: what is read is the same.
 ///
 /// # Safety
 /// `node` is null or a node.
@@ -57,39 +59,159 @@ unsafe fn document_argument(node: *mut pg_sys::Node) -> Option<*mut pg_sys::Var>
             pg_sys::NodeTag::T_OpExpr => (*node.cast::<pg_sys::OpExpr>()).args,
             _ => return None,
         };
-        if arguments.is_null() || (*arguments).length == 0 {
-            return None;
+        let mut argument = first(arguments)?;
+        while let Some(inner) = cast_argument(argument) {
+            argument = inner;
         }
-        let first = pg_sys::list_nth(arguments, 0).cast::<pg_sys::Node>();
-        let is_column = (*first).type_ == pg_sys::NodeTag::T_Var;
-        is_column.then_some(first.cast())
+        let is_column = (*argument).type_ == pg_sys::NodeTag::T_Var;
+        is_column.then_some(argument.cast())
     }
 }
 
+/// What a cast is applied to; `None` of what is no cast.
+///
+/// # Safety
+/// `node` is a node.
+unsafe fn cast_argument(node: *mut pg_sys::Node) -> Option<*mut pg_sys::Node> {
+    // SAFETY: each cast follows the look at the tag; the nodes' arguments are expressions.
+    let argument: *mut pg_sys::Expr = unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_RelabelType => (*node.cast::<pg_sys::RelabelType>()).arg,
+            pg_sys::NodeTag::T_CoerceViaIO => (*node.cast::<pg_sys::CoerceViaIO>()).arg,
+            pg_sys::NodeTag::T_ArrayCoerceExpr => (*node.cast::<pg_sys::ArrayCoerceExpr>()).arg,
+            pg_sys::NodeTag::T_FuncExpr => {
+                let call = &*node.cast::<pg_sys::FuncExpr>();
+                return match call.funcformat {
+                    pg_sys::CoercionForm::COERCE_EXPLICIT_CAST
+                    | pg_sys::CoercionForm::COERCE_IMPLICIT_CAST => first(call.args),
+                    _ => None,
+                };
+            }
+            _ => return None,
+        }
+    };
+    (!argument.is_null()).then_some(argument.cast())
+}
+
+/// # Safety
+/// `list` is null or a list of nodes.
+unsafe fn first(list: *mut pg_sys::List) -> Option<*mut pg_sys::Node> {
+    // SAFETY: a list that is not empty has a first element.
+    unsafe {
+        let list = list.as_ref().filter(|list| list.length > 0)?;
+        Some(pg_sys::list_nth(list, 0).cast())
+    }
+}
+
+/// What is known about a column of one table.
+#[derive(Clone, Copy, Default)]
+struct Column {
+    tuples: f64,
+    toast_blocks: f64,
+    /// Bytes of all tuples' values in the table itself.
+    bytes: f64,
+}
+
 /// Pages of a row's document on average: those of the table's TOAST relation shared among its rows,
-/// or the column's width where nothing is TOASTed.
+/// or the column's width where nothing is TOASTed. Of partitions and heirs, those of all together.
 ///
 /// # Safety
 /// `root` is the planner's, `variable` a column of its query.
 unsafe fn column_pages(root: *mut pg_sys::PlannerInfo, variable: *mut pg_sys::Var) -> Option<f64> {
-    // SAFETY: range table and relation arrays have simple_rel_array_size entries; the planner holds a
-    // lock on the table, and with it on its TOAST relation.
+    // SAFETY: the caller's promises.
+    let columns = unsafe {
+        if (*variable).varlevelsup != 0 {
+            return None;
+        }
+        let mut tables = Vec::new();
+        collect_tables(
+            &*root,
+            (*variable).varno as usize,
+            (*variable).varattno,
+            &mut tables,
+        );
+        let step = tables.len().div_ceil(MAX_TABLES).max(1);
+        let tables = tables.into_iter().step_by(step);
+        tables.map(|(relation, entry, column)| column_of(relation, entry, column))
+    };
+    let sum = columns.reduce(|a, b| Column {
+        tuples: a.tuples + b.tuples,
+        toast_blocks: a.toast_blocks + b.toast_blocks,
+        bytes: a.bytes + b.bytes,
+    })?;
+    let blocks = sum.toast_blocks + sum.bytes / f64::from(pg_sys::BLCKSZ);
+    Some(blocks / sum.tuples.max(1.0))
+}
+
+/// A table of the planner's, and the number of the column in it.
+type Table = (*mut pg_sys::RelOptInfo, *mut pg_sys::RangeTblEntry, i16);
+
+/// The table with this number, or the tables below it that hold its rows.
+///
+/// # Safety
+/// `root` is the planner's.
+unsafe fn collect_tables(
+    root: &pg_sys::PlannerInfo,
+    index: usize,
+    column: i16,
+    tables: &mut Vec<Table>,
+) {
+    // SAFETY: range table, relation and heir arrays have simple_rel_array_size entries; the heirs' array
+    // may be missing, and entries of it null. Translated variables follow the parent's columns.
     unsafe {
-        let (root, variable) = (&*root, &*variable);
-        let index = usize::try_from(variable.varno).ok()?;
-        if index >= root.simple_rel_array_size as usize || variable.varlevelsup != 0 {
-            return None;
+        let size = root.simple_rel_array_size as usize;
+        if index >= size || column <= 0 {
+            return;
         }
-        let entry = (*root.simple_rte_array.add(index)).as_ref()?;
-        let relation = (*root.simple_rel_array.add(index)).as_ref()?;
-        // The parent of partitions or heirs has no TOAST relation that would stand for theirs.
-        let is_parent = entry.inh;
-        if entry.rtekind != pg_sys::RTEKind::RTE_RELATION || is_parent || variable.varattno <= 0 {
-            return None;
+        let entry = *root.simple_rte_array.add(index);
+        let relation = *root.simple_rel_array.add(index);
+        if entry.is_null()
+            || relation.is_null()
+            || (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION
+        {
+            return;
         }
-        let width = pg_sys::get_attavgwidth(entry.relid, variable.varattno).max(0);
-        let toasted = toast_blocks(entry.relid) / relation.tuples.max(1.0);
-        Some(toasted + f64::from(width) / f64::from(pg_sys::BLCKSZ))
+        if !(*entry).inh {
+            tables.push((relation, entry, column));
+            return;
+        }
+        if root.append_rel_array.is_null() {
+            return;
+        }
+        for child in 0..size {
+            let Some(heir) = (*root.append_rel_array.add(child)).as_ref() else {
+                continue;
+            };
+            if heir.parent_relid as usize != index {
+                continue;
+            }
+            let of_child: *mut pg_sys::Var =
+                pg_sys::list_nth(heir.translated_vars, i32::from(column) - 1).cast();
+            if let Some(of_child) = of_child.as_ref()
+                && of_child.xpr.type_ == pg_sys::NodeTag::T_Var
+            {
+                collect_tables(root, child, of_child.varattno, tables);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Both are the planner's, of one table, on which it holds a lock, and with it on its TOAST relation.
+unsafe fn column_of(
+    relation: *mut pg_sys::RelOptInfo,
+    entry: *mut pg_sys::RangeTblEntry,
+    column: i16,
+) -> Column {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let tuples = (*relation).tuples.max(0.0);
+        let width = pg_sys::get_attavgwidth((*entry).relid, column).max(0);
+        Column {
+            tuples,
+            toast_blocks: toast_blocks((*entry).relid),
+            bytes: tuples * f64::from(width),
+        }
     }
 }
 

@@ -123,6 +123,15 @@ fn a_parallel_sum_of_scores_agrees_with_the_serial_one() {
     );
 }
 
+/// What the planner takes one score of this document expression to cost.
+fn cost_of_a_score(client: &mut Client, document: &str, table: &str, rows: f64) -> f64 {
+    let statement = format!("SELECT {document} @# (SELECT embedding FROM queries) FROM {table}");
+    let scored = plan(client, &statement);
+    let bare = plan(client, &format!("SELECT id FROM {table}"));
+    let total = |plan: &str| number(plan, "Total Cost").expect("a plan has a cost");
+    (total(&scored) - total(&bare)) / rows
+}
+
 #[test]
 fn a_score_costs_more_the_larger_its_documents_are() {
     let database = Cluster::shared().database();
@@ -130,15 +139,73 @@ fn a_score_costs_more_the_larger_its_documents_are() {
     passages(&database, "pages", 200, 1030);
     query(&database);
     let mut client = database.client();
-    let mut cost = |table: &str| {
-        let statement = format!("SELECT embedding @# (SELECT embedding FROM queries) FROM {table}");
-        let scored = plan(&mut client, &statement);
-        let bare = plan(&mut client, &format!("SELECT id FROM {table}"));
-        let total = |plan: &str| number(plan, "Total Cost").expect("a plan has a cost");
-        (total(&scored) - total(&bare)) / 200.0
-    };
-    let (passage, page) = (cost("passages"), cost("pages"));
+    let mut cost =
+        |document: &str, table: &str| cost_of_a_score(&mut client, document, table, 200.0);
+    let (passage, page) = (cost("embedding", "passages"), cost("embedding", "pages"));
     // 46 KB are 6 pages of TOAST or more, and 264 KB are 33 or more, at seq_page_cost = 1 each.
     assert!((6.0..9.0).contains(&passage), "{passage} per passage");
     assert!((33.0..45.0).contains(&page), "{page} per page");
+    for cast in [
+        "embedding::multivector(128)",
+        "embedding::real[]::multivector",
+        "(embedding::multivector)",
+    ] {
+        let with_cast = cost(cast, "pages");
+        assert!(
+            (page..page + 5.0).contains(&with_cast),
+            "{with_cast} of {cast}"
+        );
+    }
+}
+
+#[test]
+fn a_score_of_heirs_and_partitions_costs_their_documents_on_average() {
+    let database = Cluster::shared().database();
+    passages(&database, "passages", 200, 180);
+    passages(&database, "pages", 200, 1030);
+    query(&database);
+    let mut client = database.client();
+    // The columns' numbers are others than in the tables below.
+    client
+        .batch_execute(
+            "SET max_parallel_workers_per_gather = 0;
+            CREATE TABLE parent (embedding multivector(128, f16), id bigint);
+            ALTER TABLE passages INHERIT parent;
+            ALTER TABLE pages INHERIT parent;
+            ANALYZE parent",
+        )
+        .expect("tables of the same columns");
+    let average = |cost: f64| (19.5..27.0).contains(&cost);
+    let of_heirs = cost_of_a_score(&mut client, "embedding", "parent", 400.0);
+    assert!(average(of_heirs), "{of_heirs} per heir");
+
+    client
+        .batch_execute(
+            "ALTER TABLE passages NO INHERIT parent;
+            ALTER TABLE pages NO INHERIT parent;
+            UPDATE pages SET id = id + 1000;
+            CREATE TABLE parted (embedding multivector(128, f16), id bigint NOT NULL) PARTITION BY RANGE (id);
+            CREATE TABLE upper (embedding multivector(128, f16), id bigint NOT NULL) PARTITION BY RANGE (id);
+            ALTER TABLE parted ATTACH PARTITION passages FOR VALUES FROM (0) TO (1000);
+            ALTER TABLE upper ATTACH PARTITION pages FOR VALUES FROM (1000) TO (2000);
+            ALTER TABLE parted ATTACH PARTITION upper FOR VALUES FROM (1000) TO (2000);
+            ANALYZE parted",
+        )
+        .expect("tables of the same columns");
+    // Sorting by the score is done above the partitions.
+    let sorted = plan(
+        &mut client,
+        "SELECT id FROM parted ORDER BY embedding @# (SELECT embedding FROM queries)",
+    );
+    let bare = plan(&mut client, "SELECT id FROM parted ORDER BY id + 1");
+    let total = |plan: &str| number(plan, "Total Cost").expect("a plan has a cost");
+    let of_partitions = (total(&sorted) - total(&bare)) / 400.0;
+    assert!(
+        average(of_partitions),
+        "{of_partitions} per row of partitions"
+    );
+    // Partitions that are not looked at do not count.
+    let statement = "SELECT id FROM parted WHERE id < 1000 ORDER BY embedding @# (SELECT embedding FROM queries)";
+    let of_small = total(&plan(&mut client, statement)) / 200.0;
+    assert!((6.0..9.0).contains(&of_small), "{of_small} per passage");
 }
