@@ -75,6 +75,7 @@ impl SqlError {
             Code::ERRCODE_WRONG_OBJECT_TYPE,
             format!("\"{name}\" is not a maxsim index"),
         )
+        .hint("Of a partitioned table, name the index of a partition.")
     }
 
     pub(crate) fn too_many_lists(lists: i32, tokens: usize) -> SqlError {

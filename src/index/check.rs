@@ -13,7 +13,7 @@ use super::codes;
 use super::document::DocumentType;
 use super::meta::Meta;
 use super::opened::Opened;
-use super::signature::{Entry, FLAT, MAX_IDS, sweep, tid_number};
+use super::signature::{Entry, FLAT, MAX_IDS, sweep, tid_number, tokens_noted};
 use super::wal::Index;
 use crate::error::SqlError;
 use crate::queue::as_role;
@@ -42,13 +42,14 @@ fn check(opened: &Opened) -> Result<(usize, usize), SqlError> {
     // SAFETY: inside of a statement. Registered before the index is read: what this snapshot sees is in
     // the index by then, and no vacuum takes it out.
     let snapshot = unsafe { pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot()) };
-    let meta = Meta::read(&index)?;
-    let codebook = codebook::get(&index, &meta)?;
     let mut entries = Vec::new();
-    sweep(&index, &meta, |block, entry, ids| {
+    sweep(&index, &Meta::read(&index)?, |block, entry, ids| {
         entries.push((entry.tid(), entry, ids.to_vec(), block));
         Ok(())
     })?;
+    // Read after the entries: an insert may train the index meanwhile.
+    let meta = Meta::read(&index)?;
+    let codebook = codebook::get(&index, &meta)?;
     // Codes are read without a lock on the entry's page: the same order as that of a search.
     for (_, entry, ids, block) in &entries {
         check_for_interrupts!();
@@ -92,7 +93,7 @@ fn check_document(
     }
     let inspected = inspect(&bytes, meta.dim as usize, codebook.map(Arc::as_ref))
         .map_err(|_| "has damaged codes")?;
-    if inspected.tokens != usize::from(entry.tokens) {
+    if tokens_noted(inspected.tokens) != entry.tokens {
         return Err("has codes of another number of tokens");
     }
     if inspected.signature.is_empty() != (entry.flags & FLAT != 0) {
@@ -110,7 +111,7 @@ fn check_document(
 
 /// Looks up every row that the snapshot sees.
 struct Lookup<'a> {
-    /// Rows and their tokens, ascending.
+    /// Rows and their tokens, ascending; 0 for a row that was dead when the index was made.
     tids: &'a [(u64, u16)],
     type_: DocumentType,
     rows: usize,
@@ -175,7 +176,8 @@ unsafe extern "C-unwind" fn look_up(
             .type_
             .tokens(*values)
             .unwrap_or_else(|error| error.raise());
-        if tokens != usize::from(lookup.tids[at].1) {
+        let noted = lookup.tids[at].1;
+        if noted != 0 && noted != tokens_noted(tokens) {
             SqlError::index_row(tid, "has another number of tokens in the index").raise();
         }
     }

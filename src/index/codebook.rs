@@ -114,9 +114,11 @@ pub(super) fn blocks<'a>(
         if left == 0 {
             return None;
         }
-        left -= 1;
         let block = next;
-        if block >= index.blocks() {
+        // More than the file has would be read in circles.
+        let is_damaged = left > u64::from(index.blocks()) || block >= index.blocks();
+        left -= 1;
+        if is_damaged {
             left = 0;
             return Some(Err(SqlError::index_page(block)));
         }

@@ -84,15 +84,14 @@ fn write_shared(index: &Index, target: &mut u32, item: &[u8]) -> Result<u64, Sql
         // The free space map is not logged: after a crash it may name blocks that are not there.
         if block < index.blocks() {
             let buffer = index.exclusive(block);
-            let page = Page::read(&buffer)?;
-            room = match &page {
-                None => MAX_ITEM_BYTES,
+            // Nor is a block of zeros to be taken: it may belong to an extent of signatures by now.
+            room = match Page::read(&buffer)? {
                 Some(page) if page.opaque().kind == Kind::Codes => page.room(),
-                Some(_) => 0,
+                _ => 0,
             };
             if item.len() <= room {
                 *target = block;
-                return Ok(place_on(index, &buffer, page.is_none(), item));
+                return Ok(place_on(index, &buffer, false, item));
             }
         }
         // SAFETY: an open relation.
@@ -120,12 +119,12 @@ pub(super) fn read(
     while next != 0 {
         pieces += 1;
         let block = (next >> 16) as u32;
-        // A chain longer than the file goes in circles.
         if pieces > 1 {
             check_for_interrupts!();
-            if pieces > index.blocks() {
-                return Err(SqlError::index_page(block));
-            }
+        }
+        // A chain longer than the file goes in circles, and no place is beyond its end.
+        if block.max(pieces - 1) >= index.blocks() {
+            return Err(SqlError::index_page(block));
         }
         let buffer = index.share(block);
         let Some(page) = Page::read(&buffer)? else {

@@ -6,9 +6,11 @@
 use pgrx::pg_sys;
 
 use super::signature::tid_pointer;
+use crate::error::SqlError;
 
 /// A way to the rows of a table.
 pub(super) struct Rows {
+    heap: pg_sys::Relation,
     fetch: *mut pg_sys::IndexFetchTableData,
     snapshot: pg_sys::Snapshot,
     slot: *mut pg_sys::TupleTableSlot,
@@ -34,6 +36,7 @@ impl Rows {
             let estate = pg_sys::CreateExecutorState();
             (*pg_sys::MakePerTupleExprContext(estate)).ecxt_scantuple = slot;
             Rows {
+                heap,
                 fetch: pg_sys::table_index_fetch_begin(heap),
                 snapshot,
                 slot,
@@ -49,6 +52,7 @@ impl Rows {
         tid: u64,
         body: impl FnOnce(pg_sys::Datum) -> R,
     ) -> Option<R> {
+        check_place(self.heap, tid).unwrap_or_else(|error| error.raise());
         let mut tid = tid_pointer(tid);
         let (mut again, mut dead) = (false, false);
         let (mut values, mut nulls) = ([pg_sys::Datum::from(0); 1], [true; 1]);
@@ -92,4 +96,17 @@ impl Rows {
             pg_sys::FreeExecutorState(self.estate);
         }
     }
+}
+
+/// # Errors
+/// XX002 for a place beyond the table's end, which PostgreSQL must not be asked to read: of the last block
+/// that there could be it would make a new one.
+pub(super) fn check_place(heap: pg_sys::Relation, tid: u64) -> Result<(), SqlError> {
+    let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
+    // SAFETY: an open table.
+    let blocks = unsafe { pg_sys::RelationGetNumberOfBlocksInFork(heap, fork) };
+    if tid >> 16 >= u64::from(blocks) {
+        return Err(SqlError::index_row(tid, "does not exist"));
+    }
+    Ok(())
 }

@@ -61,7 +61,7 @@ unsafe fn insert_document(
         let index = Index::new(relation, Log::AtOnce);
         (index, DocumentType::of(relation).values(datum)?)
     };
-    let meta = agree_on_dimension(&index, dim)?;
+    let meta = agree_on_dimension(&index, heap, dim)?;
     let codebook = codebook::get(&index, &meta)?;
     let mut poll = || {
         check_for_interrupts!();
@@ -82,18 +82,22 @@ unsafe fn insert_document(
 }
 
 /// The first document fixes an index's dimension; an index that is empty again takes another.
-fn agree_on_dimension(index: &Index, dim: usize) -> Result<Meta, SqlError> {
+fn agree_on_dimension(index: &Index, heap: pg_sys::Relation, dim: usize) -> Result<Meta, SqlError> {
     let meta = Meta::read(index)?;
     if meta.dim as usize == dim {
         return Ok(meta);
     }
     if meta.dim != 0 {
+        // SAFETY: the caller's table is open. Nobody may be about to add a document of the old dimension.
+        if meta.is_trained() || !unsafe { is_only_writer(heap) } {
+            return Err(SqlError::index_dimension(dim, meta.dim));
+        }
         let mut is_empty = true;
         sweep(index, &meta, |_, _, _| {
             is_empty = false;
             Ok(())
         })?;
-        if !is_empty || meta.is_trained() {
+        if !is_empty {
             return Err(SqlError::index_dimension(dim, meta.dim));
         }
     }
@@ -106,6 +110,16 @@ fn agree_on_dimension(index: &Index, dim: usize) -> Result<Meta, SqlError> {
         return Err(SqlError::index_dimension(dim, meta.dim));
     }
     Ok(meta)
+}
+
+/// Locks other writers out of a table until the transaction ends, unless there are any.
+///
+/// # Safety
+/// The table is open.
+unsafe fn is_only_writer(heap: pg_sys::Relation) -> bool {
+    let mode = pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE;
+    // SAFETY: an open relation.
+    unsafe { pg_sys::ConditionalLockRelation(heap, mode) }
 }
 
 /// Trains the index if it has grown enough and nobody else is at it.

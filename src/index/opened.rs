@@ -28,7 +28,9 @@ impl Opened {
             let heap = pg_sys::table_open(table, lock as pg_sys::LOCKMODE);
             let relation = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
             let opened = Opened { heap, relation };
-            if !is_ours(relation) {
+            // That of a partitioned table has no pages.
+            let is_whole = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_INDEX;
+            if !is_whole || !is_ours(relation) {
                 opened.close();
                 return Err(SqlError::not_a_maxsim_index(&name(oid)));
             }

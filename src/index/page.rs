@@ -207,6 +207,8 @@ impl PageMut {
     pub(super) fn remove(&mut self, offset: u16) {
         // SAFETY: the offset of an item of this page.
         unsafe { pg_sys::PageIndexTupleDeleteNoCompact(self.0, offset) };
+        // PostgreSQL does not note by itself that there is a free offset.
+        self.bytes()[10] |= pg_sys::PD_HAS_FREE_LINES as u8;
     }
 
     fn bytes(&mut self) -> &mut [u8; PAGE_BYTES] {

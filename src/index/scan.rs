@@ -14,7 +14,7 @@ use pgrx::{PgMemoryContexts, check_for_interrupts, pg_guard, pg_sys};
 use super::codebook;
 use super::codes;
 use super::document::DocumentType;
-use super::heap::Rows;
+use super::heap::{Rows, check_place};
 use super::meta::Meta;
 use super::signature::{sweep, tid_pointer};
 use super::wal::{Index, Log};
@@ -182,12 +182,17 @@ unsafe fn start(scan: pg_sys::IndexScanDesc, state: &State) -> Result<Running, S
             let mut rows = Vec::new();
             sweep(&index, &meta, |_, entry, _| {
                 rows.push(entry.tid());
-                Ok(())
+                check_place((*scan).heapRelation, entry.tid())
             })?;
             return Ok(Running::Unordered(rows));
         }
         let query = DocumentType::named(order.sk_subtype).vectors(order.sk_argument);
-        let ordered = Ordered::new(&index, &meta, &query)?;
+        let mut ordered = Ordered::new(&index, &meta, &query)?;
+        let now = Meta::read(&index)?;
+        if (now.dim, now.codebook_id) != (meta.dim, meta.codebook_id) {
+            // An insert trained it while we swept, so that entries may name centroids we do not know.
+            ordered = Ordered::new(&index, &now, &query)?;
+        }
         let caller = pg_sys::MemoryContextSwitchTo(state.context);
         let rows = Rows::open((*scan).heapRelation, (*scan).indexRelation, snapshot);
         pg_sys::MemoryContextSwitchTo(caller);

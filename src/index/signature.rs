@@ -45,7 +45,7 @@ impl Entry {
         Entry {
             tid: split(tid),
             place: split(place),
-            tokens: u16::try_from(tokens).unwrap_or(u16::MAX),
+            tokens: tokens_noted(tokens),
             flags,
             residual,
         }
@@ -72,6 +72,11 @@ impl Entry {
     pub(super) fn place(&self) -> u64 {
         join(self.place)
     }
+}
+
+/// The number of tokens as an entry has it.
+pub(super) fn tokens_noted(tokens: usize) -> u16 {
+    u16::try_from(tokens).unwrap_or(u16::MAX)
 }
 
 /// A block and an offset as one number: block in the upper 32 of 48 bits.
@@ -108,7 +113,6 @@ pub(super) struct Extents<'a> {
     index: &'a Index,
     next: u32,
     seen: u32,
-    blocks: u32,
 }
 
 impl<'a> Extents<'a> {
@@ -117,7 +121,6 @@ impl<'a> Extents<'a> {
             index,
             next: first,
             seen: 0,
-            blocks: index.blocks(),
         }
     }
 }
@@ -132,8 +135,7 @@ impl Iterator for Extents<'_> {
         let first = std::mem::replace(&mut self.next, NO_BLOCK);
         // A damaged link must not lead in circles: every extent has a block at least.
         self.seen += 1;
-        self.blocks = self.blocks.max(self.index.blocks());
-        if first >= self.blocks || self.seen > self.blocks {
+        if self.seen > self.index.blocks() {
             return Some(Err(SqlError::index_page(first)));
         }
         Some(head(self.index, first).map(|(next, length)| {
@@ -145,12 +147,18 @@ impl Iterator for Extents<'_> {
 
 /// The extent after this one, and the number of this one's blocks.
 fn head(index: &Index, first: u32) -> Result<(u32, u32), SqlError> {
+    let blocks = index.blocks();
+    if first >= blocks {
+        return Err(SqlError::index_page(first));
+    }
     let buffer = index.share(first);
     let opaque = Page::expect(&buffer, Kind::Signatures)?.opaque();
-    match opaque.length {
-        0 => Err(SqlError::index_page(first)),
-        length => Ok((opaque.next, length.into())),
+    let length = u32::from(opaque.length);
+    // Its last block was made with the first one.
+    if length == 0 || length > blocks - first {
+        return Err(SqlError::index_page(first));
     }
+    Ok((opaque.next, length))
 }
 
 /// Calls `visit` with every entry, its block, and its ids, page by page.

@@ -194,7 +194,8 @@ impl Vacuum {
         may_free_codebooks: bool,
     ) -> Result<Option<usize>, SqlError> {
         let Some(page) = Page::read(buffer)? else {
-            return Ok(Some(PAGE_BYTES - 1)); // a crash came between the file's growth and its use
+            codes::clear(&self.index, buffer); // a crash came between the file's growth and its use
+            return Ok(Some(Page::expect(buffer, Kind::Codes)?.room()));
         };
         match page.opaque().kind {
             Kind::Codes => {}

@@ -191,16 +191,28 @@ impl Index {
         }
     }
 
-    /// PostgreSQL's RelationNeedsWAL, without the exception for relations made in this transaction:
-    /// logging those too is right, only not needed at wal_level minimal.
+    /// PostgreSQL's RelationNeedsWAL. A relation made in this transaction is not logged at wal_level minimal,
+    /// and then not in part either: replaying these pages would undo changes that came later without a log.
     ///
     /// # Safety
     /// The relation is open.
     unsafe fn relation_needs_wal(&self) -> bool {
-        // SAFETY: an open relation has its row of pg_class.
-        let persistence = unsafe { (*(*self.relation).rd_rel).relpersistence };
-        persistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT
-            || self.fork == pg_sys::ForkNumber::INIT_FORKNUM
+        if self.fork == pg_sys::ForkNumber::INIT_FORKNUM {
+            return true;
+        }
+        let permanent = pg_sys::RELPERSISTENCE_PERMANENT;
+        let none = 0; // InvalidSubTransactionId
+        // SAFETY: an open relation has its row of pg_class; a setting is read on the main thread.
+        unsafe {
+            let relation = &*self.relation;
+            #[cfg(any(feature = "pg13", feature = "pg14", feature = "pg15"))]
+            let file_made_in = relation.rd_firstRelfilenodeSubid;
+            #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
+            let file_made_in = relation.rd_firstRelfilelocatorSubid;
+            let is_old = relation.rd_createSubid == none && file_made_in == none;
+            let logs_all = pg_sys::wal_level >= pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32;
+            (*relation.rd_rel).relpersistence as u8 == permanent && (logs_all || is_old)
+        }
     }
 }
 
