@@ -1,7 +1,7 @@
 # The commands of the project; what they do stands in scripts/ and tests/run.
 # PG_MAJOR=16 PG_CONFIG=/path/to/pg_config choose another PostgreSQL than Debian's 15.
 
-.PHONY: help demo clean-demo test test-all test-infinity-full bench lint fmt install clean
+.PHONY: help demo clean-demo test test-all test-infinity-full bench bench-index lint fmt install clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -20,6 +20,9 @@ test-all: ## the same and those that take long
 
 test-infinity-full: ## the client against real ColQwen2, ColPali and ColBERT models
 	@tests/run --only infinity-full
+
+bench-index: ## the index against the exact scan: recall, times, bytes, inserts; a table and target/bench/index.json
+	@bench/run index
 
 bench: ## microseconds per document of kernels, SQL and numpy; recall; a table and target/bench/bench.json
 	@bench/run

@@ -24,7 +24,8 @@ class Session:
             text=True,
         )
         self.run("SET max_parallel_workers_per_gather = 0; SET jit = off; SET client_min_messages = warning")
-        self.schedule = Path(f"/proc/{self.value('SELECT pg_backend_pid()')}/schedstat")
+        self.pid = int(self.value("SELECT pg_backend_pid()"))
+        self.schedule = Path(f"/proc/{self.pid}/schedstat")
 
     def run(self, sql):
         """Runs statements; returns the lines of output. psql ends at the first error, having printed it."""
@@ -60,12 +61,19 @@ class Session:
 
     def load(self, table, arrays):
         """Appends rows (id, real[][]) to a table; ids count from 0."""
+        self._copy(table, map(_array, arrays))
+
+    def load_multivectors(self, table, arrays):
+        """The same with multivectors of the arrays' element type, float32 or float16."""
+        self._copy(table, map(_multivector, arrays))
+
+    def _copy(self, table, fields):
         copy = subprocess.Popen(
             [*self.command, f"--command=COPY {table} FROM STDIN (FORMAT binary)"], stdin=subprocess.PIPE
         )
         copy.stdin.write(b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0))
-        for row, array in enumerate(arrays):
-            copy.stdin.write(struct.pack(">hii", 2, 4, row) + _field(array))
+        for row, field in enumerate(fields):
+            copy.stdin.write(struct.pack(">hii", 2, 4, row) + struct.pack(">i", len(field)) + field)
         copy.stdin.write(struct.pack(">h", -1))
         copy.stdin.close()
         if copy.wait():
@@ -77,11 +85,17 @@ class Session:
         self.psql.wait()
 
 
-def _field(array):
+def _array(array):
     """real[] as COPY wants it: axes, then every element with its length before it."""
     tokens, dim = array.shape
     elements = np.empty((tokens * dim, 2), ">i4")
     elements[:, 0] = 4
     elements[:, 1] = array.reshape(-1).astype(">f4").view(">i4")
-    value = struct.pack(">iiiiiii", 2, 0, REAL_OID, tokens, 1, dim, 1) + elements.tobytes()
-    return struct.pack(">i", len(value)) + value
+    return struct.pack(">iiiiiii", 2, 0, REAL_OID, tokens, 1, dim, 1) + elements.tobytes()
+
+
+def _multivector(array):
+    """multivector as COPY wants it: version, element type, dim, tokens, components."""
+    tokens, dim = array.shape
+    element, stored = {"float32": (1, ">f4"), "float16": (2, ">f2")}[array.dtype.name]
+    return struct.pack(">BBHii", 1, element, 0, dim, tokens) + array.astype(stored).tobytes()
