@@ -260,7 +260,7 @@ fn define_queue() {
     GucRegistry::define_bool_guc(
         c"infinity_embed.worker",
         c"Start a background worker for queued rows when a transaction that queued some commits.",
-        c"Turn it off where CALL infinity_embed.process_queue() is run instead.",
+        c"Turn it off where CALL infinity_embed.process_queue() is run instead. A running worker then leaves after its batch.",
         &WORKER,
         GucContext::Suset,
         GucFlags::default(),

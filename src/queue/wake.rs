@@ -18,6 +18,7 @@ use pgrx::{pg_extern, pg_sys};
 
 use super::lock::Lock;
 use super::registration::start_worker;
+use super::worker;
 use crate::settings;
 
 /// Whether a worker is to be registered when the open transaction commits.
@@ -29,10 +30,9 @@ static REGISTERED: AtomicBool = AtomicBool::new(false);
 #[pg_extern(sql = false)]
 fn queue_wake() {
     // SAFETY: a flag of the process.
-    if !settings::wants_worker() || unsafe { pg_sys::IsBinaryUpgrade } {
-        return;
-    }
-    if WANTED.load(Ordering::Relaxed) {
+    let is_upgrade = unsafe { pg_sys::IsBinaryUpgrade };
+    // A worker looks for itself, at what its own writes have queued too.
+    if !settings::wants_worker() || is_upgrade || worker::is_this_process() {
         return;
     }
     if !REGISTERED.swap(true, Ordering::Relaxed) {
@@ -43,7 +43,7 @@ fn queue_wake() {
     }
     // Again in every statement: the rollback to a savepoint gives it back.
     Lock::Writers.take(pg_sys::ShareLock);
-    if Lock::Worker(0).is_free() {
+    if !WANTED.load(Ordering::Relaxed) && Lock::Worker(0).is_free() {
         WANTED.store(true, Ordering::Relaxed);
     }
 }

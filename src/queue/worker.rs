@@ -6,6 +6,7 @@
 //! that is free, so that a helper is there to become the first when that one was terminated.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys::panic::CaughtError;
@@ -33,6 +34,9 @@ const LOCK_ATTEMPTS: u32 = 10;
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(30);
 
+/// Whether this process is a worker.
+static RUNS: AtomicBool = AtomicBool::new(false);
+
 /// Where the postmaster starts the worker; the argument is the database's OID.
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -44,8 +48,14 @@ pub extern "C-unwind" fn infinity_embed_worker_main(argument: pg_sys::Datum) {
     run();
 }
 
+/// Whether this process is a worker, and no session.
+pub(super) fn is_this_process() -> bool {
+    RUNS.load(Ordering::Relaxed)
+}
+
 /// The life of a worker in a process that has begun.
 pub(super) fn run() {
+    RUNS.store(true, Ordering::Relaxed);
     let mut worker = Worker::new();
     let mut rest = Duration::ZERO;
     loop {

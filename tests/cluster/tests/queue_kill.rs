@@ -78,7 +78,7 @@ fn kill_at_random() {
     assert_intact(&mut client, rows);
 }
 
-/// Five statements, that together change about a tenth of the rows.
+/// Five statements, that together change about half of the rows.
 fn change(client: &mut Client, rows: u64, round: u64, random: &mut Random) {
     let tried: i64 = client
         .query_one(
@@ -92,7 +92,7 @@ fn change(client: &mut Client, rows: u64, round: u64, random: &mut Random) {
         let first = random.below(rows);
         client
             .batch_execute(&format!(
-                "UPDATE passages SET body = 'round {round} ' || id WHERE id BETWEEN {first} AND {first} + {rows} / 50"
+                "UPDATE passages SET body = 'round {round} ' || id WHERE id BETWEEN {first} AND {first} + {rows} / 10"
             ))
             .expect("nothing is killed yet");
     }
@@ -254,7 +254,8 @@ fn connect(cluster: &Cluster, database: &str) -> Client {
 fn waiting(client: &mut Client) -> i64 {
     client
         .query_one(
-            "SELECT (SELECT count(*) FROM infinity_embed.jobs) + (SELECT count(*) FROM infinity_embed.changes)",
+            "SELECT (SELECT count(*) FROM infinity_embed.jobs) + (SELECT count(*) FROM infinity_embed.changes)
+                 + (SELECT count(*) FROM infinity_embed.backfill)",
             &[],
         )
         .expect("the session lives")

@@ -113,7 +113,7 @@ fn switching_it_off_ends_a_running_worker_after_its_batch() {
 
 #[test]
 fn pg_stat_activity_says_what_a_worker_does() {
-    let mut server = server(SLOW);
+    let mut server = server(PROMPT);
     let database = passages_with_worker(&server, 5);
     let mut client = database.client();
     let worker = start_worker(&database, &mut client);
@@ -139,11 +139,9 @@ fn pg_stat_activity_says_what_a_worker_does() {
             .2
             .contains("could not connect to the Infinity server")
     });
-    let begun = Instant::now();
     server.restart_on_same_port();
     wait_until("nothing waits", SOON, || waiting(&mut client) == 0);
     wait_until("it is idle", SOON, || activity(&mut client).1 == "idle");
-    assert!(begun.elapsed() >= SLOW);
 }
 
 #[test]
@@ -280,6 +278,28 @@ fn a_prepared_transaction_is_worked_off_when_another_session_commits_it() {
     wait_until("the worker has left", SOON, || {
         workers(&database, &mut client).is_empty()
     });
+}
+
+#[test]
+fn what_a_worker_queues_itself_is_its_own_to_do() {
+    let server = server(Duration::from_millis(10));
+    let database = passages_with_worker(&server, 1_000);
+    // Each embedding that is written queues a row of another table.
+    database.run(
+        "CREATE TABLE copies (id int PRIMARY KEY, body text, embedding real[]);
+         SELECT infinity_embed.auto_embed('copies', source => 'body', target => 'embedding');
+         CREATE FUNCTION copy() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO public.copies (id, body) VALUES (NEW.id, NEW.body) ON CONFLICT DO NOTHING; RETURN NULL; END $$;
+         CREATE TRIGGER copy AFTER UPDATE OF embedding ON passages FOR EACH ROW EXECUTE FUNCTION copy()",
+    );
+    let mut client = database.client();
+    let worker = start_worker(&database, &mut client);
+    wait_until("nothing waits", SOON, || {
+        assert_eq!(workers(&database, &mut client), [worker]);
+        waiting(&mut client) == 0
+    });
+    let embedded = crate::count(&mut client, "copies WHERE embedding IS NOT NULL");
+    assert_eq!(embedded, 1_000);
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn little_work_is_left_to_one_worker() {
 #[test]
 fn a_helper_becomes_the_first_when_that_is_terminated() {
     let server = server(Duration::from_millis(50));
-    let database = busy_passages(&server, ROWS);
+    let database = busy_passages(&server, ROWS / 2);
     let mut client = database.client();
     client
         .batch_execute("UPDATE passages SET body = body || '.' WHERE id = 1")
@@ -109,7 +109,7 @@ fn a_helper_becomes_the_first_when_that_is_terminated() {
         .batch_execute(
             "SET infinity_embed.worker = off; UPDATE passages SET body = 'late' WHERE id = 2;
              SELECT infinity_embed.make_jobs(1);
-             UPDATE infinity_embed.jobs SET not_before = clock_timestamp() + interval '8 s' WHERE key = '2'",
+             UPDATE infinity_embed.jobs SET not_before = clock_timestamp() + interval '5 s' WHERE key = '2'",
         )
         .unwrap();
     wait_until("nothing waits", Duration::from_secs(60), || {
