@@ -56,6 +56,7 @@ fn every_parameter_has_its_documented_default_unit_and_context() {
             "max_workers 1 - superuser integer",
             "model_name michaelfeil/colqwen2-v0.1 - user string",
             "normalize off - user bool",
+            "search_effort 3 - user real",
             "timeout 60 s user real",
             "url http://localhost:7997 - superuser string",
             "worker on - superuser bool",
