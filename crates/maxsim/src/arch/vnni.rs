@@ -6,7 +6,8 @@
 //!
 //! Signs take the same way, as codes of 1 and −1. Counting bits instead (VPOPCNTDQ) does not pay: with a query of four
 //! bit planes, 8 pairs of tokens of 128 components take 24 instructions to combine, count and add, and more to weigh
-//! the planes, against 16 here with a query of 8 bits.
+//! the planes, against 16 here with a query of 8 bits. A query of a single bit plane would be faster, and ranks worse: of
+//! the exact best 10 (300 queries, 3000 SciFact abstracts) it finds .764, this .845.
 
 use std::arch::x86_64::*;
 
