@@ -1,8 +1,10 @@
-//! What pg_dump writes of multivectors comes back as the very bytes, in every form of a dump.
+//! What pg_dump and COPY write of multivectors comes back as the very bytes, in every form; what is none is refused.
 
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use cluster_tests::{Cluster, Database};
+use cluster_tests::{Cluster, Database, database_error};
+use postgres::Client;
 
 /// Every kind of place that a multivector can have in a database. `made` has 40 documents of 1 to 40 tokens, one of them NULL.
 const OBJECTS: &str = "
@@ -74,6 +76,73 @@ fn dumps_of_every_form_come_back_as_the_same_bytes() {
         let restored = restore(&database, options, is_archive);
         assert_eq!(contents(&restored), before, "{options:?}");
     }
+}
+
+#[test]
+fn binary_copies_come_back_as_the_same_bytes() {
+    let database = Cluster::shared().database();
+    database.run(OBJECTS);
+    let before = contents(&database);
+    let mut client = database.client();
+    for table in ["mixed", "hashed"] {
+        let message = copy_out(&mut client, table);
+        client
+            .batch_execute(&format!("TRUNCATE {table}"))
+            .expect("a table");
+        copy_in(&mut client, table, &message).expect("what was copied out");
+    }
+    assert_eq!(contents(&database), before);
+}
+
+#[test]
+fn binary_values_of_another_form_are_refused_by_their_sqlstate() {
+    let database = Cluster::shared().database();
+    database.run("CREATE TABLE one AS SELECT 'int8:[[1,2],[3,-4]]'::multivector(2, int8) AS value");
+    let mut client = database.client();
+    let message = copy_out(&mut client, "one");
+    // Signature, flags, extension; the row's number of fields, and the field's length.
+    const FIELD: usize = 19 + 2 + 4;
+    for (at, bytes, code) in [
+        (0, &[2][..], "22P03"),                       // version
+        (1, &[9], "22P03"),                           // element type
+        (1, &[1], "22P03"),                           // f32 would be longer
+        (2, &[1], "22P03"),                           // reserved
+        (4, &[0, 0, 0, 0], "22000"),                  // no dimension
+        (4, &[0, 0, 0, 3], "22P03"),                  // more than there is
+        (4, &[0, 0, 255, 255], "54000"),              // too many
+        (8, &[0, 0, 0, 0], "22000"),                  // no token
+        (8, &[255, 255, 255, 255], "54000"),          // too many
+        (4, &[0, 0, 62, 128, 0, 0, 128, 0], "22P03"), // 500 MB that are not there
+        (12, &f32::NAN.to_be_bytes(), "22P03"),       // a scale
+        (12, &(-1.0f32).to_be_bytes(), "22P03"),
+        (20, &[0], "22P03"), // a code
+    ] {
+        let mut changed = message.clone();
+        changed[FIELD + at..][..bytes.len()].copy_from_slice(bytes);
+        let error = database_error(copy_in(&mut client, "one", &changed));
+        assert_eq!(error.code().code(), code, "{bytes:?} at {at}: {error:?}");
+    }
+    copy_in(&mut client, "one", &message).expect("the message itself");
+    let rows = client
+        .query("SELECT DISTINCT value::text FROM one", &[])
+        .expect("a table");
+    assert_eq!(rows.len(), 1);
+}
+
+fn copy_out(client: &mut Client, table: &str) -> Vec<u8> {
+    let statement = format!("COPY (SELECT * FROM {table}) TO STDOUT (FORMAT binary)");
+    let mut message = Vec::new();
+    let mut reader = client.copy_out(&statement).expect("a table");
+    reader
+        .read_to_end(&mut message)
+        .expect("the server sends it");
+    message
+}
+
+fn copy_in(client: &mut Client, table: &str, message: &[u8]) -> Result<u64, postgres::Error> {
+    let mut writer = client.copy_in(&format!("COPY {table} FROM STDIN (FORMAT binary)"))?;
+    writer.write_all(message).expect("it is kept until the end");
+    writer.finish()
 }
 
 fn contents(database: &Database<'_>) -> Vec<Vec<String>> {
