@@ -17,6 +17,7 @@ mod matrix;
 mod maxsim;
 mod multivector;
 mod queue;
+mod role;
 mod settings;
 mod sql_type;
 mod trigger;

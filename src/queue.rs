@@ -16,8 +16,6 @@ mod subtransaction;
 mod wake;
 mod worker;
 
-pub(crate) use role::as_role;
-
 use std::rc::Rc;
 
 use infinity_client::MultiVector;
@@ -26,6 +24,7 @@ use pgrx::{pg_extern, pg_sys};
 use crate::encoding::{to_database, to_utf8};
 use crate::error::SqlError;
 use crate::matrix::RealArray;
+use crate::role::as_role;
 use crate::settings;
 use role::{check_owner, extension_owner};
 use statement::{Value, execute};

@@ -16,7 +16,7 @@ use super::opened::Opened;
 use super::signature::{Entry, FLAT, MAX_IDS, sweep, tid_number, tokens_noted};
 use super::wal::Index;
 use crate::error::SqlError;
-use crate::queue::as_role;
+use crate::role::as_role;
 
 /// Raises XX002 at the first thing that is wrong. Else the number of documents in the index, and that of
 /// rows of the table that were looked up in it.

@@ -9,8 +9,9 @@ use std::time::Duration;
 use pgrx::{check_for_interrupts, pg_sys};
 
 use super::batch::Session;
-use super::role::{as_role, extension_owner};
+use super::role::extension_owner;
 use super::statement::execute;
+use crate::role::as_role;
 
 unsafe extern "C-unwind" {
     // The handlers themselves: pgrx's are wrappers, which are no signal handlers.

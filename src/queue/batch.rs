@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 
 use super::fetch::{Problem, fetch};
-use super::role::{as_role, extension_owner};
+use super::role::extension_owner;
 use super::statement::{Row, Value, execute};
 use super::subtransaction::{Failure, attempt};
 use crate::encoding::to_utf8;
 use crate::error::SqlError;
+use crate::role::as_role;
 use crate::settings;
 
 /// Rounds of requests for texts per batch, so that the database's part weighs little beside them.
