@@ -31,6 +31,7 @@ mod store;
 mod vacuum;
 mod wal;
 
+use pgrx::spi::Spi;
 use pgrx::{pg_extern, pg_guard, pg_sys};
 
 use crate::sql_type::sql_type;
@@ -83,10 +84,25 @@ fn describe(routine: &mut pg_sys::IndexAmRoutine) {
     routine.amendscan = Some(scan::end);
 }
 
-/// The operator classes are ours, and an operator that does not fit is refused when it scans.
+/// Whether the class is for a type that we can read, and its family has nothing but operators that give our
+/// score for it.
+const VALID: &str = "
+    SELECT bool_and(t.typname IN ('multivector', '_float4') AND o.amoplefttype = t.oid
+                    AND o.amopstrategy = 1 AND o.amoppurpose = 'o' AND p.prosrc LIKE 'maxsim%\\_negative\\_wrapper')
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_amproc AS s WHERE s.amprocfamily = c.opcfamily)
+    FROM pg_catalog.pg_opclass AS c
+    JOIN pg_catalog.pg_type AS t ON t.oid = c.opcintype
+    JOIN pg_catalog.pg_amop AS o ON o.amopfamily = c.opcfamily
+    JOIN pg_catalog.pg_operator AS r ON r.oid = o.amopopr
+    JOIN pg_catalog.pg_proc AS p ON p.oid = r.oprcode
+    WHERE c.oid = $1 GROUP BY c.oid, c.opcfamily";
+
 #[pg_guard]
-unsafe extern "C-unwind" fn validate(_operator_class: pg_sys::Oid) -> bool {
-    true
+unsafe extern "C-unwind" fn validate(operator_class: pg_sys::Oid) -> bool {
+    Spi::get_one_with_args::<bool>(VALID, &[operator_class.into()])
+        .ok()
+        .flatten()
+        .unwrap_or(false)
 }
 
 /// A node of type `index_am_handler`.

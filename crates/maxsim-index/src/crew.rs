@@ -1,11 +1,15 @@
 //! Running independent tasks on several threads while the calling thread goes on polling.
 //!
 //! The poll may unwind: that is how PostgreSQL cancels. Then the threads are told to stop, and joined by the scope they
-//! live in. With one thread nothing is spawned, and the poll is called in between steps of the work.
+//! live in. With one thread nothing is spawned, and the poll is called in between steps of the work. Threads have every
+//! signal blocked: a process's signals are for its main thread, where PostgreSQL's handlers belong.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::Duration;
+
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 /// The calling thread unwinds: drop everything.
 #[derive(Debug)]
@@ -43,11 +47,12 @@ pub(crate) fn run<T: Send>(
     }
     let (stop, next) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut results: Vec<Option<T>> = (0..tasks).map(|_| None).collect();
+    let mut spawned = 0;
     std::thread::scope(|scope| {
         let (sender, receiver) = channel();
         for _ in 0..threads.min(tasks) {
             let (sender, stop, next) = (sender.clone(), &stop, &next);
-            scope.spawn(move || {
+            let thread = spawn(scope, move || {
                 let mut check = || match stop.load(Ordering::Relaxed) {
                     true => Err(Stopped),
                     false => Ok(()),
@@ -65,6 +70,7 @@ pub(crate) fn run<T: Send>(
                     }
                 }
             });
+            spawned += usize::from(thread.is_ok());
         }
         drop(sender);
         let _stop = StopOnDrop(&stop);
@@ -77,10 +83,25 @@ pub(crate) fn run<T: Send>(
             }
         }
     });
+    if spawned == 0 {
+        // The system has no thread to give.
+        return run(1, tasks, work, poll);
+    }
     results
         .into_iter()
         .map(|result| result.expect("a scope whose thread panicked panics itself"))
         .collect()
+}
+
+/// Starts a thread that no signal reaches: it inherits the mask.
+fn spawn<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() + Send + 'scope,
+) -> std::io::Result<ScopedJoinHandle<'scope, ()>> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let thread = Builder::new().spawn_scoped(scope, work);
+    before.thread_set_mask()?;
+    thread
 }
 
 struct StopOnDrop<'a>(&'a AtomicBool);
@@ -95,6 +116,26 @@ impl Drop for StopOnDrop<'_> {
 mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn no_signal_reaches_a_thread_and_the_callers_mask_stays() {
+        let before = SigSet::thread_get_mask().unwrap();
+        let blocked = run(
+            2,
+            8,
+            &|_, _| Ok(SigSet::thread_get_mask().unwrap()),
+            &mut || (),
+        );
+        for mask in blocked {
+            for signal in nix::sys::signal::Signal::iterator() {
+                use nix::sys::signal::Signal::{SIGKILL, SIGSTOP};
+                if ![SIGKILL, SIGSTOP].contains(&signal) {
+                    assert!(mask.contains(signal), "{signal} would reach a thread");
+                }
+            }
+        }
+        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+    }
 
     #[test]
     fn results_come_in_order_whatever_the_number_of_threads() {
