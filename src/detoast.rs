@@ -8,6 +8,8 @@ use std::ptr::NonNull;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pg_sys;
 
+use crate::sql_type::sql_type;
+
 /// A varlena with a 4-byte header, aligned as its type says.
 pub(crate) struct Detoasted {
     start: NonNull<pg_sys::varlena>,
@@ -67,6 +69,17 @@ impl pgrx::FromDatum for RawDatum {
         (!is_null).then_some(RawDatum(datum))
     }
 }
+
+// SAFETY: only functions that SQL declares STRICT take this.
+unsafe impl<'fcx> ArgAbi<'fcx> for RawDatum {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as said above.
+        let datum = unsafe { arg.unbox_arg_using_from_datum::<RawDatum>() };
+        datum.expect("a strict function gets no NULL")
+    }
+}
+
+sql_type!(RawDatum, "internal");
 
 // SAFETY: only functions that SQL declares STRICT, with arguments of varlena types, take this.
 unsafe impl<'fcx> ArgAbi<'fcx> for Detoasted {

@@ -4,6 +4,7 @@
 //! row, so `prepared` keeps its packed form at the call site.
 
 mod cost;
+mod place;
 mod prepared;
 
 use maxsim::{Match, Query};
@@ -11,6 +12,7 @@ use multivector::Payload;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 
+use crate::detoast::RawDatum;
 use crate::error::SqlError;
 use crate::interrupt::poll;
 use crate::matrix::Matrix;
@@ -44,22 +46,32 @@ enum Form {
 macro_rules! score_functions {
     ($document:ident, $query:ident, $score:ident, $negative:ident, $normalized:ident, $explain:ident) => {
         #[pg_extern(sql = false)]
-        fn $score(document: $document, query: $query, fcinfo: pg_sys::FunctionCallInfo) -> f64 {
-            score(document.into(), query.into(), fcinfo, Form::Score)
+        fn $score(document: $document, query: RawDatum, fcinfo: pg_sys::FunctionCallInfo) -> f64 {
+            score(document.into(), query, $query::read, fcinfo, Form::Score)
         }
 
         #[pg_extern(sql = false)]
-        fn $negative(document: $document, query: $query, fcinfo: pg_sys::FunctionCallInfo) -> f64 {
-            score(document.into(), query.into(), fcinfo, Form::Negative)
+        fn $negative(
+            document: $document,
+            query: RawDatum,
+            fcinfo: pg_sys::FunctionCallInfo,
+        ) -> f64 {
+            score(document.into(), query, $query::read, fcinfo, Form::Negative)
         }
 
         #[pg_extern(sql = false)]
         fn $normalized(
             document: $document,
-            query: $query,
+            query: RawDatum,
             fcinfo: pg_sys::FunctionCallInfo,
         ) -> f64 {
-            score(document.into(), query.into(), fcinfo, Form::Normalized)
+            score(
+                document.into(),
+                query,
+                $query::read,
+                fcinfo,
+                Form::Normalized,
+            )
         }
 
         #[pg_extern(sql = false)]
@@ -117,6 +129,27 @@ impl From<Multivector> for Vectors {
     }
 }
 
+/// A type of argument that is read only where it must be.
+trait Read: Sized + Into<Vectors> {
+    /// # Safety
+    /// A non-null datum of this type that stays valid while the result lives.
+    unsafe fn read(datum: pg_sys::Datum) -> Vectors;
+}
+
+impl Read for Matrix {
+    unsafe fn read(datum: pg_sys::Datum) -> Vectors {
+        // SAFETY: the caller vouches for it.
+        unsafe { Matrix::from_datum(datum) }.into()
+    }
+}
+
+impl Read for Multivector {
+    unsafe fn read(datum: pg_sys::Datum) -> Vectors {
+        // SAFETY: the caller vouches for it.
+        unsafe { Multivector::from_datum(datum) }.into()
+    }
+}
+
 impl Vectors {
     /// The bytes that tell this value from every other of its type.
     fn identity(&self) -> &[u8] {
@@ -162,8 +195,16 @@ fn check_finite(role: &'static str, values: &[f32], dim: usize) -> Result<(), Sq
     Ok(())
 }
 
-fn score(document: Vectors, query: Vectors, fcinfo: pg_sys::FunctionCallInfo, form: Form) -> f64 {
-    let score = with_prepared(&query, fcinfo, |prepared| {
+fn score(
+    document: Vectors,
+    query: RawDatum,
+    read: unsafe fn(pg_sys::Datum) -> Vectors,
+    fcinfo: pg_sys::FunctionCallInfo,
+    form: Form,
+) -> f64 {
+    // SAFETY: `read` is that of the type which SQL declares the argument to be of.
+    let read = |datum| unsafe { read(datum) };
+    let score = with_prepared(query.0, read, fcinfo, |prepared| {
         let score = score_document(&document, prepared)?;
         Ok(match form {
             Form::Score => score,

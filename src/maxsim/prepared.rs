@@ -2,11 +2,13 @@
 //!
 //! It is recognised by all its bytes; never by its address, which PostgreSQL reuses for other values,
 //! nor by get_fn_expr_arg_stable(): a variable of PL/pgSQL is "stable" to that and changes between
-//! calls all the same. Comparing takes well under a microsecond.
+//! calls all the same. Comparing takes well under a microsecond; where a query lies in TOAST, fetching
+//! it takes more, and its [place](mod@super::place) there tells as much.
 
 use maxsim::Query;
 use pgrx::{PgMemoryContexts, pg_sys};
 
+use super::place::{Place, place_of, query_is_of_a_plan};
 use super::{Vectors, check_finite};
 use crate::error::SqlError;
 use crate::interrupt::poll;
@@ -74,28 +76,45 @@ impl Prepared {
     }
 }
 
-/// Calls `body` with the prepared form of `query`.
+/// What a call site keeps.
+struct Kept {
+    prepared: Prepared,
+    place: Option<Place>,
+    is_in_plan: bool,
+}
+
+/// Calls `body` with the prepared form of the query that `datum` is.
 pub(super) fn with_prepared<Result_>(
-    query: &Vectors,
+    datum: pg_sys::Datum,
+    read: impl FnOnce(pg_sys::Datum) -> Vectors,
     fcinfo: pg_sys::FunctionCallInfo,
     body: impl FnOnce(&Prepared) -> Result<Result_, SqlError>,
 ) -> Result<Result_, SqlError> {
     // SAFETY: PostgreSQL passes a valid fcinfo; its flinfo is null only in direct calls from C.
     let Some(function) = (unsafe { (*fcinfo).flinfo.as_mut() }) else {
-        return body(&Prepared::new(query)?);
+        return body(&Prepared::new(&read(datum))?);
     };
-    let kept = function.fn_extra.cast::<Prepared>();
-    // SAFETY: `fn_extra` is ours alone: null, or the Prepared that the lines below put there, which
+    let kept = function.fn_extra.cast::<Kept>();
+    // SAFETY: `fn_extra` is ours alone: null, or the Kept that the lines below put there, which
     // lives as long as fn_mcxt, and so as the call site. Nothing else refers to it during a call.
     if let Some(kept) = unsafe { kept.as_mut() } {
-        if !equal(&kept.identity, query.identity()) {
-            *kept = Prepared::new(query)?;
+        let place = place_of(datum, kept.is_in_plan);
+        if place.is_none() || place != kept.place {
+            let query = read(datum);
+            if !equal(&kept.prepared.identity, query.identity()) {
+                kept.prepared = Prepared::new(&query)?;
+            }
+            kept.place = place;
         }
-        return body(kept);
+        return body(&kept.prepared);
     }
-    let made =
-        PgMemoryContexts::For(function.fn_mcxt).leak_and_drop_on_delete(Prepared::new(query)?);
+    let is_in_plan = query_is_of_a_plan(function);
+    let made = PgMemoryContexts::For(function.fn_mcxt).leak_and_drop_on_delete(Kept {
+        prepared: Prepared::new(&read(datum))?,
+        place: place_of(datum, is_in_plan),
+        is_in_plan,
+    });
     function.fn_extra = made.cast();
     // SAFETY: leaked into fn_mcxt just now.
-    body(unsafe { &*made })
+    body(unsafe { &(*made).prepared })
 }
