@@ -13,6 +13,13 @@ use super::role::extension_owner;
 use super::statement::execute;
 use crate::role::as_role;
 
+/// Whatever the database's sessions prefer: a worker writes, and must see what others have committed.
+const TRANSACTIONS: [(&CStr, &CStr); 3] = [
+    (c"default_transaction_isolation", c"read committed"),
+    (c"default_transaction_read_only", c"off"),
+    (c"default_transaction_deferrable", c"off"),
+];
+
 unsafe extern "C-unwind" {
     // The handlers themselves: pgrx's are wrappers, which are no signal handlers.
     fn die(signal: c_int);
@@ -34,14 +41,39 @@ pub(super) fn begin(name: &CStr, database: Option<pg_sys::Oid>) {
                 pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0)
             }
         }
+        for (setting, value) in [(c"application_name", name)]
+            .into_iter()
+            .chain(TRANSACTIONS)
+        {
+            set(
+                setting,
+                value,
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+            );
+        }
+    }
+}
+
+/// # Safety
+/// Main thread, and a value that the setting takes, or else nothing happens.
+unsafe fn set(
+    name: &CStr,
+    value: &CStr,
+    context: pg_sys::GucContext::Type,
+    source: pg_sys::GucSource::Type,
+) {
+    // SAFETY: the strings are copied.
+    unsafe {
         pg_sys::set_config_option(
-            c"application_name".as_ptr(),
             name.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
+            value.as_ptr(),
+            context,
+            source,
             pg_sys::GucAction::GUC_ACTION_SET,
             true,
-            0,
+            // What a session's begin complains of, it has complained of when this one began.
+            pg_sys::DEBUG5 as i32,
             false,
         );
     }
@@ -93,18 +125,13 @@ pub(super) fn read_settings_of_database() {
     for setting in settings {
         // Catalogs hold no NUL.
         let [name, value] = setting.map(|text| CString::new(text).unwrap_or_default());
-        // SAFETY: inside a transaction, which keeps it. The strings are copied. A value that is refused
-        // was complained of when the process began.
+        // SAFETY: inside a transaction, which keeps it.
         unsafe {
-            pg_sys::set_config_option(
-                name.as_ptr(),
-                value.as_ptr(),
+            set(
+                &name,
+                &value,
                 pg_sys::GucContext::PGC_SUSET,
                 pg_sys::GucSource::PGC_S_DATABASE,
-                pg_sys::GucAction::GUC_ACTION_SET,
-                true,
-                pg_sys::DEBUG5 as i32,
-                false,
             );
         }
     }

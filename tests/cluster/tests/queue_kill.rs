@@ -62,7 +62,7 @@ fn kill_at_random() {
         // The first few are one of each.
         let victim = Victim::ALL[if round < 4 { round } else { random.below(4) } as usize];
         wait_until("a batch is under way", LONG, || is_claimed(&mut client));
-        sleep(Duration::from_millis(random.below(1500)));
+        sleep(Duration::from_millis(random.below(600)));
         let pending = waiting(&mut client);
         let begun = Instant::now();
         victim.kill(&cluster, &database, &mut server, &mut client, &mut random);

@@ -96,6 +96,23 @@ fn a_setting_of_the_database_ends_an_outage() {
 }
 
 #[test]
+fn a_worker_writes_whatever_transactions_the_database_prefers() {
+    let server = server(Duration::ZERO);
+    let database = passages_with_worker(&server, 50);
+    database.set("default_transaction_isolation", "serializable");
+    database.set("default_transaction_read_only", "on");
+    let mut client = database.client();
+    client
+        .batch_execute("SET default_transaction_read_only = off")
+        .unwrap();
+    client
+        .batch_execute("UPDATE passages SET body = body || '!'")
+        .unwrap();
+    wait_until("nothing waits", SOON, || waiting(&mut client) == 0);
+    assert_eq!(wrong(&mut client), 0);
+}
+
+#[test]
 fn switching_it_off_ends_a_running_worker_after_its_batch() {
     let server = server(Duration::from_millis(50));
     let database = passages_with_worker(&server, 1_000);
