@@ -13,7 +13,8 @@ use super::role::extension_owner;
 use super::statement::execute;
 use crate::role::as_role;
 
-/// Whatever the database's sessions prefer: a worker writes, and must see what others have committed.
+/// Whatever the database's sessions prefer: a worker writes, and each of its statements must see what others
+/// have committed until then.
 const TRANSACTIONS: [(&CStr, &CStr); 3] = [
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_read_only", c"off"),

@@ -215,7 +215,7 @@ impl Worker {
         report(pg_sys::BackendState::STATE_IDLE, &self.activity());
         let idle = self.last_work.elapsed();
         if self.is_first() {
-            if idle >= LINGER && !self.has_work() && self.leave() {
+            if idle >= LINGER && self.leave() {
                 return Turn::Leave;
             }
         } else if !self.becomes_first() && idle >= LINGER {
@@ -243,28 +243,19 @@ impl Worker {
         moved
     }
 
-    /// Whether anything waits, be it for later.
-    fn has_work(&mut self) -> bool {
-        self.session.transaction(batch::is_anything_waiting)
-    }
-
-    /// Gives up the first worker's lock, unless a writer is about to commit or has committed just now.
+    /// Gives up the first worker's lock, unless something waits, be it for later, or a writer is about to
+    /// commit or has committed just now.
     fn leave(&mut self) -> bool {
         self.session.transaction(|| {
-            let alone = Lock::Writers.try_take(pg_sys::ExclusiveLock, false);
-            alone && {
-                // SAFETY: inside a transaction; the changes of writers that have ended are to be seen.
-                let empty = unsafe {
-                    pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-                    let empty = !batch::is_anything_waiting();
-                    pg_sys::PopActiveSnapshot();
-                    empty
-                };
-                if empty {
-                    Lock::Worker(0).release(pg_sys::ExclusiveLock, true);
-                }
-                empty
+            // Looks before, too: the queue's tables are locked then, and nothing is waited for while
+            // writers may wait for us.
+            let empty = !batch::is_anything_waiting()
+                && Lock::Writers.try_take(pg_sys::ExclusiveLock, false)
+                && !batch::is_anything_waiting();
+            if empty {
+                Lock::Worker(0).release(pg_sys::ExclusiveLock, true);
             }
+            empty
         })
     }
 }

@@ -63,11 +63,11 @@ fn kill_at_random() {
         let victim = Victim::ALL[if round < 4 { round } else { random.below(4) } as usize];
         wait_until("a batch is under way", LONG, || is_claimed(&mut client));
         sleep(Duration::from_millis(random.below(600)));
-        let pending = waiting(&mut client);
+        let (pending, embedded) = (waiting(&mut client), embedded(&mut client));
         let begun = Instant::now();
         victim.kill(&cluster, &database, &mut server, &mut client, &mut random);
         println!(
-            "round {round}: killed {victim:?}, {pending} changes and jobs waiting, back after {:?}",
+            "round {round}: killed {victim:?}, {embedded} embeddings written, {pending} changes and jobs waiting, back after {:?}",
             begun.elapsed()
         );
     }
@@ -222,7 +222,7 @@ impl Drop for Infinity {
 fn serve(port: u16) -> ! {
     let server = Server::start(Options {
         port,
-        latency: Duration::from_millis(50),
+        latency: Duration::from_millis(20),
         ..Options::new(Model::lite("michaelfeil/colqwen2-v0.1"))
     });
     println!("{}", server.port());
@@ -258,6 +258,13 @@ fn waiting(client: &mut Client) -> i64 {
                  + (SELECT count(*) FROM infinity_embed.backfill)",
             &[],
         )
+        .expect("the session lives")
+        .get(0)
+}
+
+fn embedded(client: &mut Client) -> i64 {
+    client
+        .query_one("SELECT embedded FROM infinity_embed.targets", &[])
         .expect("the session lives")
         .get(0)
 }
