@@ -5,7 +5,13 @@
 //!
 //! # Bytes
 //! All little-endian: "MSCB", version u32, dim u32, cells u32, lists u32, mean residual f64, where each cell starts and
-//! the last ends (cells + 1 times u32), the coarse centroids and the fine ones as int8 documents.
+//! the last ends (cells + 1 times u32), the reach of each fine centroid (f32), the coarse centroids and the fine ones as
+//! int8 documents.
+//!
+//! The reach is the mean length of a list's tokens over the length of their mean, which is shorter as they point in
+//! different directions. A query token that matches one of them matches it by about the product with the mean times the
+//! reach. For the estimate of level 1 that is worth half as many lists again: .97 instead of .95 of the best 10 among the
+//! best 100 (scifact3k, 2048 lists). Residuals are smallest to the mean itself.
 
 use std::ops::Range;
 
@@ -18,6 +24,8 @@ const VERSION: u32 = 1;
 const HEAD: usize = 28;
 /// Centroids have numbers of 16 bits.
 const MAX_LISTS: usize = 1 << 16;
+/// Where tokens of a list cancel each other out, their mean says nothing, however much it is lengthened.
+pub(crate) const MAX_REACH: f32 = 4.0;
 /// Bytes of the scale in front of a centroid's codes.
 const SCALE: usize = size_of::<f32>();
 
@@ -29,6 +37,7 @@ pub struct Codebook {
     mean_residual: f64,
     /// Where each cell's centroids start, and the end.
     starts: Vec<u32>,
+    reaches: Vec<f32>,
     coarse_rows: Vec<u8>,
     rows: Vec<u8>,
     /// The coarse centroids, packed to be compared with tokens.
@@ -40,10 +49,10 @@ pub struct Codebook {
 }
 
 impl Codebook {
-    /// How many centroids suit a collection of so many tokens: the power of two nearest to a 192th, 256 to 65,536.
+    /// How many centroids suit a collection of so many tokens: the power of two nearest to a 96th, 256 to 65,536.
     #[must_use]
     pub fn lists_for(tokens: u64) -> usize {
-        let exponent = (tokens as f64 / 192.0).max(1.0).log2().round();
+        let exponent = (tokens as f64 / 96.0).max(1.0).log2().round();
         1 << (exponent as u32).clamp(8, 16)
     }
 
@@ -90,6 +99,7 @@ impl Codebook {
         }
         bytes.extend(self.mean_residual.to_le_bytes());
         bytes.extend(self.starts.iter().flat_map(|start| start.to_le_bytes()));
+        bytes.extend(self.reaches.iter().flat_map(|reach| reach.to_le_bytes()));
         bytes.extend(&self.coarse_rows);
         bytes.extend(&self.rows);
         bytes
@@ -120,7 +130,7 @@ impl Codebook {
         }
         // None of it overflows: at most 2^17 tokens of 2^32 components.
         let (starts_size, coarse_size) = (4 * (cells + 1), cells * (dim + SCALE));
-        if rest.len() != starts_size + coarse_size + lists * (dim + SCALE) {
+        if rest.len() != starts_size + 4 * lists + coarse_size + lists * (dim + SCALE) {
             return Err(corrupt(
                 "codebook has another length than its centroids take",
             ));
@@ -136,6 +146,19 @@ impl Codebook {
         if starts[0] != 0 || starts[cells] as usize != lists || !ascending {
             return Err(corrupt("cells of the codebook do not follow one another"));
         }
+        let (reaches, rest) = rest.split_at(4 * lists);
+        let reaches: Vec<f32> = reaches
+            .as_chunks()
+            .0
+            .iter()
+            .map(|reach| f32::from_le_bytes(*reach))
+            .collect();
+        if !reaches
+            .iter()
+            .all(|reach| (0.0..=MAX_REACH).contains(reach))
+        {
+            return Err(corrupt("a reach of the codebook is out of range"));
+        }
         let (coarse_rows, rows) = rest.split_at(coarse_size);
         for rows in [coarse_rows, rows] {
             maxsim::validate_int8(rows, dim)
@@ -144,6 +167,7 @@ impl Codebook {
         Ok(Codebook::new(
             dim,
             starts,
+            reaches,
             coarse_rows.to_vec(),
             rows.to_vec(),
             mean_residual,
@@ -154,6 +178,7 @@ impl Codebook {
     pub(crate) fn new(
         dim: usize,
         starts: Vec<u32>,
+        reaches: Vec<f32>,
         coarse_rows: Vec<u8>,
         rows: Vec<u8>,
         mean_residual: f64,
@@ -166,6 +191,7 @@ impl Codebook {
             lists: rows.len() / (dim + SCALE),
             mean_residual,
             starts,
+            reaches,
             coarse_halves: halves(&coarse),
             coarse: Query::new(&coarse, dim).expect("whole centroids"),
             halves: halves(&decode(&rows)),
@@ -193,6 +219,10 @@ impl Codebook {
     /// All centroids, as an int8 document.
     pub(crate) fn rows(&self) -> &[u8] {
         &self.rows
+    }
+
+    pub(crate) fn reaches(&self) -> &[f32] {
+        &self.reaches
     }
 
     pub(crate) fn halves(&self) -> &[f32] {

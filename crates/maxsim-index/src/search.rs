@@ -15,8 +15,11 @@ use crate::spread::Spread;
 use crate::table::Table;
 
 /// Documents that go on to level 2, and to exact scores, before the errors of the level before are believed.
-const FIRST_REFINED: u32 = 64;
-const FIRST_SCORED: u32 = 8;
+const FIRST_REFINED: u32 = 128;
+const FIRST_SCORED: u32 = 16;
+/// How many deviations an effort of 1 is. The errors of the best documents lie above the mean of those looked at, which
+/// were chosen for high estimates: effort 3 then is what 3 deviations of a normal distribution would be.
+const WIDTH: f64 = 4.0 / 3.0;
 /// Results after which the effort decreases, so that deep results and filters stay cheap.
 const UNDIMINISHED: f64 = 128.0;
 /// Bytes that a query's table may take. Longer queries are estimated by part of their tokens.
@@ -95,7 +98,6 @@ pub struct Search<'a> {
     /// Documents that left the search.
     passed: u64,
     codes: Vec<u8>,
-    products: Vec<f32>,
 }
 
 impl<'a> Search<'a> {
@@ -114,20 +116,21 @@ impl<'a> Search<'a> {
         poll: &mut dyn FnMut(),
     ) -> Search<'a> {
         let tokens = query.len() / dim;
+        assert!(
+            tokens > 0 && query.len().is_multiple_of(dim),
+            "a query of whole tokens"
+        );
         assert!(codebook.is_none_or(|codebook| codebook.dim() == dim));
         let lists = codebook.map_or(1, Codebook::lists);
-        let columns = (TABLE_SIZE / (lists * (size_of::<f32>() + 1))).clamp(16, tokens.max(16));
-        let part: Vec<f32>;
-        let used = if tokens > columns {
-            part = (0..columns)
-                .flat_map(|at| &query[at * tokens / columns * dim..][..dim])
-                .copied()
-                .collect();
-            &part
-        } else {
-            query
-        };
-        let packed = Query::new(used, dim).expect("whole tokens");
+        let columns = (TABLE_SIZE / (lists * (size_of::<f32>() + 1))).max(16);
+        let used = tokens.min(columns);
+        let mut part: Vec<f32> = (0..used)
+            .flat_map(|at| &query[at * tokens / used * dim..][..dim])
+            .copied()
+            .collect();
+        // Tokens of zeros add nothing.
+        part.resize(used.next_multiple_of(4) * dim, 0.0);
+        let packed = Query::new(&part, dim).expect("whole tokens");
         let table = codebook
             .filter(|_| effort < f64::INFINITY)
             .map(|codebook| Table::new(&packed, codebook, poll));
@@ -135,7 +138,7 @@ impl<'a> Search<'a> {
             dim,
             effort,
             codebook,
-            share: tokens as f64 / packed.tokens() as f64,
+            share: tokens as f64 / used as f64,
             query: packed,
             table,
             unknown: Vec::new(),
@@ -147,7 +150,6 @@ impl<'a> Search<'a> {
             counts: Counts::default(),
             passed: 0,
             codes: Vec::new(),
-            products: Vec::new(),
         }
     }
 
@@ -216,15 +218,16 @@ impl<'a> Search<'a> {
                 return Step::Score(kind);
             }
         }
-        let effort = self.effort * (UNDIMINISHED / self.passed as f64).sqrt().min(1.0);
+        let decay = (UNDIMINISHED / self.passed as f64).sqrt().min(1.0);
+        let width = WIDTH * self.effort * decay;
         let code = |kind: usize| {
             let (top, error) = (self.refined[kind].peek()?, &self.code_error[kind]);
-            Some(f64::from(top.score) + error.mean() + effort * error.variance().sqrt())
+            Some(f64::from(top.score) + error.mean() + width * error.deviation())
         };
         let sweep = self.swept.peek().map(|top| {
             let (first, second) = (&self.sweep_error, &self.code_error[RESIDUAL]);
-            let deviation = (first.variance() + second.variance()).sqrt();
-            f64::from(top.score) + first.mean() + second.mean() + effort * deviation
+            let deviation = first.deviation().hypot(second.deviation());
+            f64::from(top.score) + first.mean() + second.mean() + width * deviation
         });
         let exact = self.exact.peek();
         let candidates = [
@@ -275,31 +278,12 @@ impl<'a> Search<'a> {
     }
 
     /// The estimate of level 2: for every query token the best of the approximate tokens.
-    fn estimate(&mut self, document: &Residual) -> f64 {
-        let columns = self.query.tokens();
+    fn estimate(&self, document: &Residual) -> f64 {
         let table = self.table.as_ref().expect("made along with the codebook");
-        self.products.resize(document.ids.len() * columns, 0.0);
+        let scales = (document.scales, document.unit);
         self.query
-            .products_signs(
-                document.scales,
-                document.unit,
-                document.signs,
-                &mut self.products,
-            )
-            .expect("checked codes");
-        let mut best = vec![f32::NEG_INFINITY; columns];
-        for (id, residuals) in document.ids.iter().zip(self.products.chunks_exact(columns)) {
-            let centroid = table.products(u16::from_le_bytes(*id));
-            for ((best, centroid), residual) in best.iter_mut().zip(centroid).zip(residuals) {
-                let similarity = centroid + residual;
-                *best = if similarity > *best {
-                    similarity
-                } else {
-                    *best
-                };
-            }
-        }
-        best.iter().copied().map(f64::from).sum()
+            .score_residual(scales, document.signs, table.products(), document.ids)
+            .expect("checked codes")
     }
 
     /// Takes a document to its exact score, and notes what the estimate of level 2, if any, was off by.

@@ -25,9 +25,10 @@ impl Spread {
         self.mean
     }
 
-    /// 0 of less than two.
-    pub(crate) fn variance(&self) -> f64 {
-        self.squares / f64::from(self.count.saturating_sub(1).max(1))
+    /// The standard deviation, widened by what one of so few can be off by. 0 of less than two.
+    pub(crate) fn deviation(&self) -> f64 {
+        let variance = self.squares / f64::from(self.count.saturating_sub(1).max(1));
+        variance.sqrt() * (1.0 + 1.0 / f64::from(self.count.max(1)).sqrt())
     }
 }
 
@@ -38,13 +39,13 @@ mod tests {
     #[test]
     fn moments_are_those_of_the_definition() {
         let mut spread = Spread::default();
-        assert_eq!((spread.mean(), spread.variance()), (0.0, 0.0));
+        assert_eq!((spread.mean(), spread.deviation()), (0.0, 0.0));
         spread.add(3.0);
-        assert_eq!((spread.mean(), spread.variance()), (3.0, 0.0));
+        assert_eq!((spread.mean(), spread.deviation()), (3.0, 0.0));
         for error in [1.0, 5.0, 7.0] {
             spread.add(error);
         }
         assert_eq!(spread.mean(), 4.0);
-        assert!((spread.variance() - 20.0 / 3.0).abs() < 1e-12);
+        assert!((spread.deviation() - (20f64 / 3.0).sqrt() * 1.5).abs() < 1e-12);
     }
 }

@@ -18,8 +18,7 @@ const LINE: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Table {
-    columns: usize,
-    /// lists × columns.
+    /// lists × query tokens.
     products: Vec<f32>,
     chunks: Vec<Chunk>,
     step: f64,
@@ -38,32 +37,32 @@ struct Chunk {
 impl Table {
     pub(crate) fn new(query: &Query, codebook: &Codebook, poll: &mut dyn FnMut()) -> Table {
         let (columns, lists) = (query.tokens(), codebook.lists());
+        assert!(columns.is_multiple_of(4), "{columns} query tokens");
         let mut products = vec![0.0; lists * columns];
-        let mut sums = vec![0.0f32; columns];
-        let mut largest = vec![f32::NEG_INFINITY; columns];
+        let mut sums = vec![[0.0f32; 4]; columns / 4];
+        let mut largest = vec![[f32::NEG_INFINITY; 4]; columns / 4];
         let rows = (STRIDE / columns).max(1);
         for (part, products) in products.chunks_mut(rows * columns).enumerate() {
             let range = part * rows..part * rows + products.len() / columns;
             query
                 .products_int8(codebook.rows(), range, products)
                 .expect("whole centroids");
-            for row in products.chunks_exact(columns) {
-                for ((sum, largest), &product) in sums.iter_mut().zip(&mut largest).zip(row) {
-                    *sum += product;
-                    *largest = if product > *largest {
-                        product
-                    } else {
-                        *largest
-                    };
+            let reaches = &codebook.reaches()[part * rows..];
+            for (row, reach) in products.chunks_exact(columns).zip(reaches) {
+                let row = row.as_chunks().0;
+                for ((sum, largest), products) in sums.iter_mut().zip(&mut largest).zip(row) {
+                    note(sum, largest, products, *reach);
                 }
             }
             poll();
         }
+        let (sums, largest) = (sums.as_flattened(), largest.as_flattened());
         let floors: Vec<f32> = sums.iter().map(|sum| sum / lists as f32).collect();
-        let range = floors
+        let ranges = largest
             .iter()
-            .zip(&largest)
-            .fold(0.0f32, |range, (floor, largest)| range.max(largest - floor));
+            .zip(&floors)
+            .map(|(largest, floor)| largest - floor);
+        let range = ranges.fold(0.0, f32::max);
         let step = if range > 0.0 {
             range / f32::from(u8::MAX)
         } else {
@@ -79,12 +78,17 @@ impl Table {
             };
             let used = first..columns.min(first + width);
             chunks.push(Chunk::new(
-                width, &products, columns, used, &floors, step, poll,
+                width,
+                &products,
+                codebook.reaches(),
+                used,
+                &floors,
+                step,
+                poll,
             ));
             first += width;
         }
         Table {
-            columns,
             products,
             chunks,
             step: f64::from(step),
@@ -92,9 +96,9 @@ impl Table {
         }
     }
 
-    /// The products of the query's tokens with a centroid.
-    pub(crate) fn products(&self, centroid: u16) -> &[f32] {
-        &self.products[usize::from(centroid) * self.columns..][..self.columns]
+    /// The products of the query's tokens with every centroid, a row each.
+    pub(crate) fn products(&self) -> &[f32] {
+        &self.products
     }
 
     /// The estimate of level 1: for every query token the best of the centroids in `signature`.
@@ -120,24 +124,26 @@ impl Chunk {
     fn new(
         width: usize,
         products: &[f32],
-        columns: usize,
+        reaches: &[f32],
         used: Range<usize>,
         floors: &[f32],
         step: f32,
         poll: &mut dyn FnMut(),
     ) -> Chunk {
-        let lists = products.len() / columns;
+        let lists = reaches.len();
+        let columns = products.len() / lists;
         let mut bytes = vec![0; lists * width + LINE];
         let start = bytes.as_ptr().align_offset(LINE).min(LINE);
-        let floors = &floors[used.clone()];
+        let floors = floors[used.clone()].as_chunks().0;
         let range = start..start + lists * width;
-        let rows = bytes[range.clone()]
-            .chunks_exact_mut(width)
-            .zip(products.chunks_exact(columns));
-        for (at, (row, products)) in rows.enumerate() {
-            for ((byte, product), floor) in row.iter_mut().zip(&products[used.clone()]).zip(floors)
+        let rows = bytes[range.clone()].chunks_exact_mut(width);
+        let rows = rows.zip(products.chunks_exact(columns).zip(reaches));
+        for (at, (row, (products, reach))) in rows.enumerate() {
+            let products = products[used.clone()].as_chunks().0;
+            for ((to, products), floors) in
+                row.as_chunks_mut().0.iter_mut().zip(products).zip(floors)
             {
-                *byte = ((product - floor) / step + 0.5) as u8; // saturates
+                *to = bytes_above(products, floors, reach / step, 1.0 / step);
             }
             if at % (STRIDE / LINE) == 0 {
                 poll();
@@ -149,6 +155,34 @@ impl Chunk {
             bytes,
         }
     }
+}
+
+// In fours, so that the compiler needs no loops of unknown length.
+
+#[inline(always)]
+fn note(sum: &mut [f32; 4], largest: &mut [f32; 4], products: &[f32; 4], reach: f32) {
+    for k in 0..4 {
+        let product = products[k] * reach;
+        sum[k] += product;
+        largest[k] = if product > largest[k] {
+            product
+        } else {
+            largest[k]
+        };
+    }
+}
+
+/// How many steps products lie above their floors, 0 to 255.
+#[inline(always)]
+fn bytes_above(products: &[f32; 4], floors: &[f32; 4], scale: f32, floor_scale: f32) -> [u8; 4] {
+    // Adding it leaves the rounded number in the lowest bits.
+    const ROUND: f32 = (1u32 << 23) as f32;
+    std::array::from_fn(|k| {
+        let steps = products[k] * scale - floors[k] * floor_scale;
+        let steps = if steps > 0.0 { steps } else { 0.0 };
+        let steps = if steps < 255.0 { steps } else { 255.0 };
+        (steps + ROUND).to_bits() as u8
+    })
 }
 
 #[inline(always)]

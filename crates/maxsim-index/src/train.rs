@@ -6,7 +6,7 @@
 
 use maxsim::Query;
 
-use crate::codebook::{Codebook, half_square};
+use crate::codebook::{Codebook, MAX_REACH, half_square};
 use crate::crew::{self, Check, Stopped};
 use crate::random::Random;
 
@@ -53,7 +53,8 @@ impl Codebook {
         let part = strided(sample, dim, COARSE_SAMPLE * cells);
         let coarse = crew::alone(poll, |check| {
             k_means(&part, dim, cells, COARSE_ITERATIONS, Random(seed), check)
-        });
+        })
+        .centroids;
         drop(part);
         let members = members(sample, dim, &coarse, threads, poll);
         let shares = shares(&members, lists);
@@ -157,39 +158,64 @@ fn k_means(
     iterations: usize,
     mut random: Random,
     check: &mut Check,
-) -> Result<Vec<f32>, Stopped> {
+) -> Result<Means, Stopped> {
     if count == 0 {
-        return Ok(Vec::new());
+        return Ok(Means::default());
     }
+    let lengths: Vec<f64> = rows.chunks_exact(dim).map(length).collect();
     let tokens = rows.len() / dim;
     let first = random.distinct(count, tokens);
     let first: Vec<u32> = first.into_iter().map(|token| token as u32).collect();
-    let mut centroids = gather(rows, dim, &first);
+    let mut means = Means {
+        centroids: gather(rows, dim, &first),
+        reaches: Vec::new(),
+    };
     let mut ids = Vec::with_capacity(tokens);
     for _ in 0..iterations {
         ids.clear();
-        Nearest::new(&centroids, dim).assign(rows, &mut ids, check)?;
-        let mut sums = vec![0.0f64; centroids.len()];
-        let mut counts = vec![0u32; centroids.len() / dim];
+        Nearest::new(&means.centroids, dim).assign(rows, &mut ids, check)?;
+        let mut sums = vec![0.0f64; means.centroids.len()];
+        let mut counts = vec![(0u32, 0.0f64); means.centroids.len() / dim];
         for (at, (row, &id)) in rows.chunks_exact(dim).zip(&ids).enumerate() {
             let sum = &mut sums[id as usize * dim..][..dim];
             sum.iter_mut()
                 .zip(row)
                 .for_each(|(sum, &value)| *sum += f64::from(value));
-            counts[id as usize] += 1;
+            let (count, total) = &mut counts[id as usize];
+            *count += 1;
+            *total += lengths[at];
             if at % (STRIDE / dim).max(1) == 0 {
                 check()?;
             }
         }
-        let mut kept = Vec::with_capacity(centroids.len());
-        for (sum, &count) in sums.chunks_exact(dim).zip(&counts) {
+        means = Means::default();
+        for (sum, (count, total)) in sums.chunks_exact(dim).zip(counts) {
             if count > 0 {
-                kept.extend(sum.iter().map(|sum| (sum / f64::from(count)) as f32));
+                let mean = sum.iter().map(|sum| (sum / f64::from(count)) as f32);
+                means.centroids.extend(mean);
+                let reach = total / sum.iter().map(|sum| sum * sum).sum::<f64>().sqrt();
+                // NaN, of nothing but zeros, becomes the largest, of no consequence.
+                means.reaches.push(reach.min(f64::from(MAX_REACH)) as f32);
             }
         }
-        centroids = kept;
     }
-    Ok(centroids)
+    Ok(means)
+}
+
+/// What a k-means ends with.
+#[derive(Default)]
+struct Means {
+    centroids: Vec<f32>,
+    /// The mean length of the tokens of each over its own, see [`codebook`](crate::codebook).
+    reaches: Vec<f32>,
+}
+
+fn length(row: &[f32]) -> f64 {
+    let square: f64 = row
+        .iter()
+        .map(|&value| f64::from(value) * f64::from(value))
+        .sum();
+    square.sqrt()
 }
 
 /// Centroids packed for finding the nearest of each token.
@@ -257,18 +283,19 @@ fn nearest(products: &mut [f32], halves: &[f32]) -> u32 {
 }
 
 /// Numbers the centroids cell by cell and rounds them to bytes. Cells without any are left out.
-fn assemble(dim: usize, coarse: &[f32], fine: &[Vec<f32>]) -> Codebook {
+fn assemble(dim: usize, coarse: &[f32], fine: &[Means]) -> Codebook {
     let mut starts = vec![0u32];
-    let (mut kept, mut centroids) = (Vec::new(), Vec::new());
+    let (mut kept, mut centroids, mut reaches) = (Vec::new(), Vec::new(), Vec::new());
     for (coarse, fine) in coarse.chunks_exact(dim).zip(fine) {
-        if !fine.is_empty() {
+        if !fine.reaches.is_empty() {
             kept.extend_from_slice(coarse);
-            centroids.extend_from_slice(fine);
-            starts.push((centroids.len() / dim) as u32);
+            centroids.extend_from_slice(&fine.centroids);
+            reaches.extend_from_slice(&fine.reaches);
+            starts.push(reaches.len() as u32);
         }
     }
     let encode = |values: &[f32]| maxsim::encode_int8(values, dim).expect("means of finite values");
-    Codebook::new(dim, starts, encode(&kept), encode(&centroids), 0.0)
+    Codebook::new(dim, starts, reaches, encode(&kept), encode(&centroids), 0.0)
 }
 
 fn mean_residual(

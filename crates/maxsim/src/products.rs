@@ -87,10 +87,12 @@ impl Query {
         Ok(())
     }
 
-    /// Writes the products with tokens given by signs alone: component = ± `scales[j]` × `unit`.
+    /// Scores a document of tokens that are given by a shared part, of which the products are known, and by signs:
+    /// `Σ_i max_j (shared[ids[j]][i] ± …)`, where ± … is the product with components of ± `scales[j]` × `unit`.
     ///
     /// # Shapes
-    /// `scales` holds m codes; `signs` m rows of ⌈dim / 8⌉ bytes as in [`bit`](mod@crate::bit); `products` is m × n.
+    /// `scales` and `ids` (u16 little-endian) are m long; `signs` is m rows of ⌈dim / 8⌉ bytes as in
+    /// [`bit`](mod@crate::bit); `shared` is any number of rows × n.
     ///
     /// # Errors
     /// [`Error::Empty`] for m = 0; [`Error::Ragged`] when there are not as many signs as m tokens take.
@@ -99,14 +101,14 @@ impl Query {
     /// As in [`Query::score_bit`]: the query may be rounded to bytes.
     ///
     /// # Panics
-    /// When `products` is not m × n long.
-    pub fn products_signs(
+    /// When n is not a multiple of 4 (tokens of zeros change nothing), m ids are not given, or one of them has no row.
+    pub fn score_residual(
         &self,
-        scales: &[u8],
-        unit: f32,
+        (scales, unit): (&[u8], f32),
         signs: &[u8],
-        products: &mut [f32],
-    ) -> Result<(), Error> {
+        shared: &[f32],
+        ids: &[[u8; 2]],
+    ) -> Result<f64, Error> {
         let tokens = tokens(signs.len(), bit::size(self.dim()))?;
         if tokens != scales.len() {
             return Err(Error::Ragged {
@@ -114,6 +116,7 @@ impl Query {
                 dim: bit::size(self.dim()),
             });
         }
+        assert!(self.tokens().is_multiple_of(STEP) && ids.len() == tokens);
         let of = |unpack| Document {
             tokens,
             rows: signs,
@@ -122,26 +125,48 @@ impl Query {
             scales: Scales::Codes(scales, unit),
             poll: self.poll(),
         };
-        match &self.arch().codes {
-            Some(codes) => self
-                .codes(codes)
-                .products(&of(codes.signs), false, products),
-            None => self
-                .dense()
-                .products(&of(self.arch().dense.signs), false, products),
-        }
-        Ok(())
+        let (packed, document) = match &self.arch().codes {
+            Some(codes) => (self.codes(codes), of(codes.signs)),
+            None => (self.dense(), of(self.arch().dense.signs)),
+        };
+        let mut best = vec![[f32::NEG_INFINITY; STEP]; self.tokens() / STEP];
+        packed.each_block(&document, false, |first, sums, scales, rows| {
+            let row = |row: usize| {
+                let id = usize::from(u16::from_le_bytes(ids[first + row]));
+                shared[id * self.tokens()..][..self.tokens()].as_chunks().0
+            };
+            packed.raise_shifted(sums, &scales[..rows], row, &mut best);
+        });
+        Ok(best.as_flattened().iter().copied().map(f64::from).sum())
     }
 }
 
 impl Packed {
     /// Writes m × n products. `stored_as_read`: whether the rows are stored as the routines read them.
-    pub(crate) fn products(&self, document: &Document, stored_as_read: bool, products: &mut [f32]) {
+    fn products(&self, document: &Document, stored_as_read: bool, products: &mut [f32]) {
+        let tokens = self.tokens();
         assert_eq!(
             products.len(),
-            document.tokens * self.tokens(),
+            document.tokens * tokens,
             "room for every product"
         );
+        self.each_block(document, stored_as_read, |first, sums, scales, rows| {
+            self.deliver(
+                sums,
+                scales,
+                &mut products[first * tokens..][..rows * tokens],
+            );
+        });
+    }
+
+    /// Lends the sums of one block after another: its first row, the sums, its scales, how many rows count.
+    #[inline(always)]
+    fn each_block(
+        &self,
+        document: &Document,
+        stored_as_read: bool,
+        mut lend: impl FnMut(usize, &[u32], &[f32; MAX_ROWS], usize),
+    ) {
         let all = self.routines.rows;
         let in_place = stored_as_read && self.reads_in_place() && document.tokens >= all;
         let rows = all.min(document.tokens);
@@ -183,8 +208,81 @@ impl Packed {
                     unsafe { self.run(call, unit, false, &mut best) };
                 }
             }
-            let to = &mut products[first * self.tokens()..][..rows * self.tokens()];
-            self.deliver(&sums, &scales, to);
+            lend(first, &sums, &scales, rows);
+        }
+    }
+
+    /// Raises maxima by the sums of one block, each row's shifted by what `shift` says. Everything comes in fours, so
+    /// that the compiler needs no loops of unknown length.
+    #[inline(always)]
+    fn raise_shifted<'a>(
+        &self,
+        sums: &[u32],
+        scales: &[f32],
+        shift: impl Fn(usize) -> &'a [[f32; STEP]],
+        best: &mut [[f32; STEP]],
+    ) {
+        let lanes = self.routines.lanes;
+        let (mut at, mut first) = (0, 0);
+        for tile in &self.tiles {
+            let (width, full) = (tile.shape.width(lanes), tile.shape.full * lanes);
+            let tokens = first / STEP..(first + tile.tokens) / STEP;
+            let (best, own) = (&mut best[tokens.clone()], self.scales.as_chunks::<STEP>().0);
+            let own = own.get(tokens.clone());
+            let sums = &sums[at * self.routines.rows..][..width * self.routines.rows];
+            for ((row, sums), &scale) in sums.chunks_exact(width).enumerate().zip(scales) {
+                let shift = &shift(row)[tokens.clone()];
+                let (sums, phased) = sums.split_at(full);
+                let (sums, phased) = (sums.as_chunks::<STEP>().0, phased.as_chunks().0);
+                let whole = sums.len().min(best.len());
+                let (best, best_phased) = best.split_at_mut(whole);
+                let (shift, shift_phased) = shift.split_at(whole);
+                match own {
+                    Some(own) => {
+                        let similar = |sum: u32, own: f32| sum.cast_signed() as f32 * (scale * own);
+                        let (own, own_phased) = own.split_at(whole);
+                        for (((best, sums), shift), own) in
+                            best.iter_mut().zip(sums).zip(shift).zip(own)
+                        {
+                            raise(
+                                best,
+                                shift,
+                                std::array::from_fn(|k| similar(sums[k], own[k])),
+                            );
+                        }
+                        let phased = phased
+                            .iter()
+                            .map(|fours| united(fours, |sum: &u32| sum.cast_signed()));
+                        for (((best, sums), shift), own) in best_phased
+                            .iter_mut()
+                            .zip(phased)
+                            .zip(shift_phased)
+                            .zip(own_phased)
+                        {
+                            raise(
+                                best,
+                                shift,
+                                std::array::from_fn(|k| sums[k] as f32 * (scale * own[k])),
+                            );
+                        }
+                    }
+                    None => {
+                        for ((best, sums), shift) in best.iter_mut().zip(sums).zip(shift) {
+                            raise(best, shift, sums.map(f32::from_bits));
+                        }
+                        let phased = phased
+                            .iter()
+                            .map(|fours| united(fours, |sum: &u32| f32::from_bits(*sum)));
+                        for ((best, sums), shift) in
+                            best_phased.iter_mut().zip(phased).zip(shift_phased)
+                        {
+                            raise(best, shift, sums);
+                        }
+                    }
+                }
+            }
+            at += width;
+            first += tile.tokens;
         }
     }
 
@@ -202,29 +300,57 @@ impl Packed {
             {
                 let row = &mut row[first..first + tile.tokens];
                 let (sums, phased) = sums.split_at(full);
-                let (row, rest) = row.split_at_mut(full.min(tile.tokens));
+                let (whole, rest) = row.split_at_mut(full.min(tile.tokens));
+                let phased = phased.as_chunks::<STEP>().0;
                 if self.scales.is_empty() {
-                    for (to, &sum) in row.iter_mut().zip(sums) {
+                    for (to, &sum) in whole.iter_mut().zip(sums) {
                         *to = f32::from_bits(sum);
                     }
-                    for (to, four) in rest.iter_mut().zip(phased.as_chunks::<STEP>().0) {
+                    for (to, four) in rest.iter_mut().zip(phased) {
                         *to = four.iter().map(|&sum| f32::from_bits(sum)).sum();
                     }
-                } else {
-                    let (own, own_rest) =
-                        self.scales[first..first + tile.tokens].split_at(row.len());
-                    for ((to, &sum), own) in row.iter_mut().zip(sums).zip(own) {
-                        *to = sum.cast_signed() as f32 * (scale * own);
+                    continue;
+                }
+                let own = &self.scales[first..first + tile.tokens];
+                let (own, own_rest) = own.split_at(whole.len());
+                // In fours as far as that goes: most rows are too short for a loop of unknown length to pay.
+                let (fours, odd) = whole.as_chunks_mut::<STEP>();
+                let (own, own_odd) = own.as_chunks::<STEP>();
+                let (sums, sums_odd) = sums.split_at(fours.len() * STEP);
+                for ((to, sums), own) in fours.iter_mut().zip(sums.as_chunks::<STEP>().0).zip(own) {
+                    for k in 0..STEP {
+                        to[k] = sums[k].cast_signed() as f32 * (scale * own[k]);
                     }
-                    let phased = phased.as_chunks::<STEP>().0;
-                    for ((to, four), own) in rest.iter_mut().zip(phased).zip(own_rest) {
-                        let sum: i32 = four.iter().map(|sum| sum.cast_signed()).sum();
-                        *to = sum as f32 * (scale * own);
-                    }
+                }
+                for ((to, &sum), own) in odd.iter_mut().zip(sums_odd).zip(own_odd) {
+                    *to = sum.cast_signed() as f32 * (scale * own);
+                }
+                for ((to, four), own) in rest.iter_mut().zip(phased).zip(own_rest) {
+                    let sum: i32 = four.iter().map(|sum| sum.cast_signed()).sum();
+                    *to = sum as f32 * (scale * own);
                 }
             }
             at += width;
             first += tile.tokens;
         }
     }
+}
+
+#[inline(always)]
+fn raise(best: &mut [f32; STEP], shift: &[f32; STEP], sums: [f32; STEP]) {
+    for k in 0..STEP {
+        let similarity = shift[k] + sums[k];
+        // Not `f32::max`: this form is one instruction, and passes over NaN too.
+        best[k] = if similarity > best[k] {
+            similarity
+        } else {
+            best[k]
+        };
+    }
+}
+
+/// The sums of four tokens that have four lanes each.
+#[inline(always)]
+fn united<T: std::iter::Sum>(lanes: &[u32; STEP * STEP], read: impl Fn(&u32) -> T) -> [T; STEP] {
+    std::array::from_fn(|k| lanes[STEP * k..STEP * (k + 1)].iter().map(&read).sum())
 }

@@ -26,6 +26,20 @@ fn compare(n: usize, m: usize, dim: usize, seed: u64) {
         })
         .collect();
 
+    let shared: Vec<f32> = (0..3 * n)
+        .map(|_| random.next() as i32 as f32 / 1e10)
+        .collect();
+    let ids: Vec<[u8; 2]> = (0..m).map(|_| [random.between(0, 2) as u8, 0]).collect();
+    let exact_residual: f64 = (0..n)
+        .map(|i| {
+            let similarity = |j: usize| {
+                let shift = f64::from(shared[usize::from(ids[j][0]) * n + i]);
+                shift + naive::dot(&query[i * dim..][..dim], &signed[j * dim..][..dim])
+            };
+            (0..m).map(similarity).fold(f64::NEG_INFINITY, f64::max)
+        })
+        .sum();
+
     let sums = dim as f64 * f64::from(f32::EPSILON) + 1e-9;
     let bytes = (dim as f64).sqrt() / 254.0 + sums;
     let longest = 0.255 * (dim as f64).sqrt();
@@ -45,11 +59,17 @@ fn compare(n: usize, m: usize, dim: usize, seed: u64) {
         let mut found = vec![f32::NAN; n * m];
         packed.products_f32(&document, &mut found).unwrap();
         check(&found, &document, sums, "f32");
-        found.fill(f32::NAN);
-        packed
-            .products_signs(&scales, unit, &signs, &mut found)
-            .unwrap();
-        check(&found, &signed, bytes * longest + sums, "signs");
+        if n % 4 == 0 {
+            let found = packed
+                .score_residual((&scales, unit), &signs, &shared, &ids)
+                .unwrap();
+            let bound = n as f64 * (bytes * longest + sums);
+            assert!(
+                (found - exact_residual).abs() <= bound,
+                "{n} x {m} x {dim}, {} kernel: {found} instead of {exact_residual}",
+                kernel.name()
+            );
+        }
         let mut found = vec![f32::NAN; n * range.len()];
         packed
             .products_int8(&int8, range.clone(), &mut found)
@@ -95,12 +115,11 @@ fn shapes_that_do_not_fit_are_refused() {
         query.products_int8(&[0; 9], 0..1, &mut room),
         Err(Error::Ragged { len: 9, dim: 8 })
     );
-    assert_eq!(
-        query.products_signs(&[], 1.0, &[], &mut room),
-        Err(Error::Empty)
-    );
-    assert_eq!(
-        query.products_signs(&[1], 1.0, &[0, 0], &mut room),
-        Err(Error::Ragged { len: 2, dim: 1 })
-    );
+    let query = Query::new(&[1.0; 16], 4).unwrap();
+    let score = |scales: &[u8], signs: &[u8]| {
+        query.score_residual((scales, 1.0), signs, &[0.0; 4], &[[0, 0]])
+    };
+    assert_eq!(score(&[], &[]), Err(Error::Empty));
+    assert_eq!(score(&[1], &[0, 0]), Err(Error::Ragged { len: 2, dim: 1 }));
+    assert_eq!(score(&[0], &[0]), Ok(0.0));
 }

@@ -1,5 +1,7 @@
 //! The project's bars on ranking, held against real data where it is present.
 
+#[path = "../examples/bench/data.rs"]
+mod data;
 #[path = "../examples/bench/recall.rs"]
 mod recall;
 

@@ -15,6 +15,7 @@ use std::time::Instant;
 use maxsim::{Kernel, Query, encode_bit, encode_f16, encode_int8};
 use memmap2::{Advice, MmapMut};
 
+mod data;
 mod peak;
 mod random;
 mod recall;
