@@ -209,3 +209,74 @@ fn a_score_of_heirs_and_partitions_costs_their_documents_on_average() {
     let of_small = total(&plan(&mut client, statement)) / 200.0;
     assert!((6.0..9.0).contains(&of_small), "{of_small} per passage");
 }
+
+/// The index that a plan's topmost scan goes by, or the kind of its scan where it goes by none.
+fn way(client: &mut Client, statement: &str) -> String {
+    let plan = plan(client, statement);
+    let index = plan.split_once("\"Index Name\": \"").map(|(_, rest)| rest);
+    match index.filter(|rest| rest.starts_with("documents")) {
+        Some(rest) => rest
+            .split('"')
+            .next()
+            .expect("a name ends with a quote")
+            .to_owned(),
+        None => "no index".to_owned(),
+    }
+}
+
+#[test]
+fn the_index_is_taken_where_it_is_cheaper_and_left_where_it_is_not() {
+    const LITTLE: &str = "SELECT id FROM documents ORDER BY embedding @# (SELECT embedding::real[] FROM queries) LIMIT 10";
+    let database = Cluster::shared().database();
+    query(&database);
+    passages(&database, "documents", 50, 100);
+    let mut client = database.client();
+    let index = |client: &mut Client| {
+        client
+            .batch_execute(
+                "DROP INDEX IF EXISTS documents_embedding_idx;
+                CREATE INDEX ON documents USING maxsim (embedding);
+                ANALYZE documents",
+            )
+            .expect("a table of passages can be indexed");
+    };
+    index(&mut client);
+    assert_eq!(
+        way(&mut client, LITTLE),
+        "no index",
+        "50 documents are ranked sooner than searched"
+    );
+
+    client
+        .batch_execute("DROP TABLE documents")
+        .expect("it is ours");
+    passages(&database, "documents", 3000, 100);
+    index(&mut client);
+    client
+        .batch_execute(
+            "ALTER TABLE documents ADD COLUMN tenant integer;
+            UPDATE documents SET tenant = id % 1000;
+            CREATE INDEX documents_tenant ON documents (tenant)",
+        )
+        .expect("it is ours");
+    client
+        .batch_execute("VACUUM ANALYZE documents")
+        .expect("it is ours");
+    assert_eq!(way(&mut client, LITTLE), "documents_embedding_idx");
+    let everything = LITTLE.replace("LIMIT 10", "");
+    assert_eq!(
+        way(&mut client, &everything),
+        "no index",
+        "a ranking of all documents is a sort"
+    );
+    let of_a_tenant = LITTLE.replace("ORDER BY", "WHERE tenant = 7 ORDER BY");
+    assert_eq!(
+        way(&mut client, &of_a_tenant),
+        "documents_tenant",
+        "three documents are scored sooner than searched for"
+    );
+    let of_most = LITTLE.replace("ORDER BY", "WHERE tenant > 100 ORDER BY");
+    assert_eq!(way(&mut client, &of_most), "documents_embedding_idx");
+    let without_order = "SELECT id FROM documents WHERE embedding IS NOT NULL LIMIT 10";
+    assert_eq!(way(&mut client, without_order), "no index");
+}
