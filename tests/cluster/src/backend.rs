@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use postgres::Client;
 
@@ -97,6 +98,14 @@ impl Backend {
             .lines()
             .map(|line| line.split_whitespace().skip(2).take(2).collect::<Vec<_>>())
             .any(|fields| fields == [remote.as_str(), "02"])
+    }
+
+    /// How long it has run on a processor so far.
+    pub fn processor_time(self) -> Duration {
+        let times = std::fs::read_to_string(self.directory().join("schedstat"))
+            .expect("the process is alive");
+        let time = times.split(' ').next().and_then(|time| time.parse().ok());
+        Duration::from_nanos(time.expect("nanoseconds"))
     }
 
     /// Its resident memory in bytes.
