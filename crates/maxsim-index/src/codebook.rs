@@ -49,10 +49,13 @@ pub struct Codebook {
 }
 
 impl Codebook {
-    /// How many centroids suit a collection of so many tokens: the power of two nearest to a 96th, 256 to 65,536.
+    /// How many centroids suit a collection of so many tokens: the power of two nearest to 8 √tokens, 256 to 65,536.
+    ///
+    /// With more, the table of a query and the sweep over all signatures cost more; with fewer, more documents go on to
+    /// level 2. Twice as many or half as many cost a search about a fifth (docs/index-design.md).
     #[must_use]
     pub fn lists_for(tokens: u64) -> usize {
-        let exponent = (tokens as f64 / 96.0).max(1.0).log2().round();
+        let exponent = (8.0 * (tokens as f64).sqrt()).max(1.0).log2().round();
         1 << (exponent as u32).clamp(8, 16)
     }
 

@@ -59,7 +59,7 @@ fn compare(n: usize, m: usize, dim: usize, seed: u64) {
         let mut found = vec![f32::NAN; n * m];
         packed.products_f32(&document, &mut found).unwrap();
         check(&found, &document, sums, "f32");
-        if n % 4 == 0 {
+        if n.is_multiple_of(4) {
             let found = packed
                 .score_residual((&scales, unit), &signs, &shared, &ids)
                 .unwrap();

@@ -39,12 +39,28 @@ pub(crate) fn scifact() -> Result<Set, Box<dyn Error>> {
     let f16 = |bounds: &[usize]| maxsim::encode_f16(&data.tokens(bounds[0], bounds[1]), data.dim);
     let query =
         |bounds: &[usize]| data.queries[bounds[0] * data.dim..bounds[1] * data.dim].to_vec();
-    Ok(Set {
+    let set = Set {
         name: "scifact3k".into(),
         dim: data.dim,
         documents: data.offsets.windows(2).map(f16).collect::<Result<_, _>>()?,
         queries: data.query_offsets.windows(2).map(query).collect(),
-    })
+    };
+    // The data comes with its exact ranking: was it read as it was meant?
+    for (query, best) in set
+        .queries
+        .iter()
+        .zip(data.exact.chunks_exact(data.exact_len))
+    {
+        let query = maxsim::Query::new(query, set.dim)?;
+        let (first, last) = (
+            &set.documents[best[0]],
+            &set.documents[best[data.exact_len - 1]],
+        );
+        if query.score_f16(first)? < query.score_f16(last)? {
+            return Err("scifact3k is not ranked as its own exact results".into());
+        }
+    }
+    Ok(set)
 }
 
 /// 35 passages and 5 queries of colbert-ir/colbertv2.0.

@@ -110,9 +110,7 @@ const CASES: &[(usize, f64)] = &[(10, 3.0), (100, 3.0), (10, 3.5), (10, 4.0)];
 fn whole(set: &Set) {
     let truth = Truth::find(set, everything);
     head(set, &truth);
-    let lists = std::env::var("LISTS").map_or(Codebook::lists_for(set.tokens() as u64), |lists| {
-        lists.parse().unwrap()
-    });
+    let lists = Codebook::lists_for(set.tokens() as u64);
     let all: Vec<usize> = (0..set.documents.len()).collect();
     let (codebook, seconds) = train(set, &all, lists);
     println!(
@@ -196,15 +194,7 @@ fn drift(set: &Set, codebook: &Codebook, truth: &Truth) {
 /// Trained on the first documents, then grown.
 fn growth(set: &Set) {
     let truth = Truth::find(set, everything);
-    for (first, lists) in [
-        (500, 256),
-        (1000, 512),
-        (2000, 1024),
-        (2000, 2048),
-        (2000, 4096),
-        (4000, 2048),
-        (4000, 4096),
-    ] {
+    for (first, lists) in [(500, 2048), (2000, 1024), (2000, 4096), (2000, 8192)] {
         println!("\ntrained on the first {first}:");
         head(set, &truth);
         let documents: Vec<usize> = (0..first).collect();
