@@ -195,8 +195,17 @@ pub(super) fn sweep(
 /// Where a backend last found room.
 #[derive(Clone, Copy)]
 pub(super) struct Tail {
-    pub(super) extent: u32,
-    pub(super) block: u32,
+    extent: u32,
+    block: u32,
+}
+
+impl Tail {
+    pub(super) fn new(extent: u32) -> Tail {
+        Tail {
+            extent,
+            block: extent,
+        }
+    }
 }
 
 /// Adds an entry where there is room, from `tail` on, which is kept up to date. Gives the number of entries
@@ -212,6 +221,7 @@ pub(super) fn add(
 ) -> Result<u16, SqlError> {
     let mut item = bytemuck::bytes_of(entry).to_vec();
     item.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+    let mut has_been_here = false;
     loop {
         let (next, length) = head(index, tail.extent)?;
         let end = tail.extent + length;
@@ -222,11 +232,14 @@ pub(super) fn add(
             check_for_interrupts!();
             tail.block += 1;
         }
-        tail.extent = match next {
-            NO_BLOCK => append(index, tail.extent)?,
-            next => next,
-        };
-        tail.block = tail.extent;
+        *tail = Tail::new(if next != NO_BLOCK {
+            next
+        } else if std::mem::replace(&mut has_been_here, true) {
+            append(index, tail.extent)?
+        } else {
+            // Vacuum may have made room where we looked before.
+            Meta::read(index)?.insert_extent
+        });
     }
 }
 

@@ -26,11 +26,7 @@ struct Targets {
 
 impl Store {
     pub(super) fn new(index: Index, meta: &Meta) -> Store {
-        let extent = meta.insert_extent;
-        let tail = Tail {
-            extent,
-            block: extent,
-        };
+        let tail = Tail::new(meta.insert_extent);
         let codes = NO_BLOCK;
         Store {
             index,

@@ -110,11 +110,20 @@ impl Backend {
 
     /// Its resident memory in bytes.
     pub fn resident_memory(self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// Its resident memory in bytes without what it shares with others.
+    pub fn private_memory(self) -> u64 {
+        self.memory("RssAnon:")
+    }
+
+    fn memory(self, label: &str) -> u64 {
         let status =
             std::fs::read_to_string(self.directory().join("status")).expect("the process is alive");
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(label))
             .expect("a living process has a size");
         let kilobytes: u64 = line
             .trim()

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests on a PostgreSQL 17 that checks itself: Debian's source package of it, built with
+# --enable-cassert under target/cassert. A failed assertion ends all sessions, and so the test that caused it.
+#   cassert.sh [--build] [arguments of cargo test, such as --test index]
+# With --build it ends when PostgreSQL and the extension are there. Needs apt-get, bison and flex, but not root.
+export PG_MAJOR=17
+source "$(dirname "$0")/environment.sh"
+
+place17=$state/cassert
+pg_config=$place17/install/bin/pg_config
+mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+
+# Debian's archive of sources, with folders of its own for apt: the system's settings stay as they are.
+apt_get() {
+    apt-get -q -o Dir::Etc::sourcelist="$place17/apt/debian.sources" -o Dir::Etc::sourceparts=/dev/null \
+        -o Dir::State::lists="$place17/apt/lists" -o Dir::Cache="$place17/apt/cache" \
+        -o APT::Sandbox::User= "$@"
+}
+
+fetch_source() {
+    mkdir -p "$place17"/apt/{lists,cache/archives}/partial
+    printf '%s\n' "Types: deb-src" "URIs: $mirror" "Suites: trixie" "Components: main" \
+        "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" >"$place17/apt/debian.sources"
+    apt_get update
+    (cd "$place17" && apt_get source --download-only postgresql-17)
+    mkdir -p "$place17/source"
+    tar -xf "$place17"/postgresql-17_*.orig.tar.* -C "$place17/source" --strip-components 1
+}
+
+build_postgres() {
+    command -v bison >/dev/null && command -v flex >/dev/null || die "bison and flex are needed to build PostgreSQL"
+    rm -rf "$place17"
+    fetch_source
+    cd "$place17/source"
+    ./configure --quiet --prefix "$place17/install" --enable-cassert --without-icu --without-readline --without-zlib \
+        CFLAGS="-O1 -g"
+    make -s -j2 all
+    make -s install
+    make -s -C src/test/regress install # pg_regress
+    cd "$root"
+}
+
+if [ ! -x "$pg_config" ]; then
+    build_postgres
+fi
+export PG_CONFIG=$pg_config
+"$root/scripts/private_postgres.sh"
+"$root/scripts/build_extension.sh" debug
+if [ "${1:-}" = --build ]; then
+    exit
+fi
+export INFINITY_EMBED_TEST_CLUSTER=cassert
+trap '"$root/scripts/cluster.sh" destroy cassert' EXIT
+cd "$root"
+cargo test --no-fail-fast --package cluster-tests "$@"
