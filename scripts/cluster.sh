@@ -3,7 +3,8 @@
 #   cluster.sh start NAME [setting=value …]   makes the cluster if it is new, starts it if it does not run
 #   cluster.sh standby NAME PRIMARY           makes and starts one that follows another
 #   cluster.sh promote NAME                   ends its following
-#   cluster.sh stop|restart|status NAME       status exits 3 when it does not run
+#   cluster.sh stop NAME [immediate]          immediate leaves what a crash leaves
+#   cluster.sh restart|status NAME            status exits 3 when it does not run
 #   cluster.sh destroy NAME                   stops it at once and removes every trace
 #   cluster.sh environment NAME               prints PGHOST=… PGPORT=… PGUSER=… BINDIR=… DATA=… LOG=…
 #   cluster.sh list                           prints the names
@@ -125,7 +126,7 @@ data=$home/data
 shift 2
 case $command in
 start) start "$@" ;;
-stop) stop ;;
+stop) stop "$@" ;;
 restart) stop && start "$@" ;;
 standby) standby "$@" ;;
 promote) pg_ctl promote --wait ;;

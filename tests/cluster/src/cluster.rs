@@ -159,6 +159,11 @@ impl Cluster {
         self.script("stop", &[], &[]);
     }
 
+    /// Stops it in PostgreSQL's mode "immediate": a crash, but for the files of the operating system.
+    pub fn stop_at_once(&self) {
+        self.script("stop", &["immediate".to_owned()], &[]);
+    }
+
     /// Stops and starts it.
     pub fn restart(&self) {
         self.script("restart", &[], &[]);

@@ -1,0 +1,161 @@
+//! An index that grows from nothing: trained by an insert, at 160,000 tokens, whatever comes in between.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cluster_tests::{Database, database_error};
+use postgres::Client;
+
+use super::{Random, agrees, check, copy, lists, nearest, run, shared};
+
+const TOKENS: usize = 400;
+const DIM: usize = 8;
+/// Documents of so many tokens that reach the threshold.
+const ENOUGH: usize = 160_000 / TOKENS;
+
+/// An empty indexed table `docs`, and `more`, a table with documents for it.
+fn empty(database: &Database<'_>) -> Client {
+    let mut client = database.client();
+    run(
+        &mut client,
+        "CREATE TABLE docs (id int, embedding real[]) WITH (autovacuum_enabled = off);
+         CREATE INDEX docs_index ON docs USING maxsim (embedding);
+         CREATE TABLE more (id int, embedding real[])",
+    );
+    let tokens = TOKENS..TOKENS + 1;
+    copy(&mut client, "more", 0..60, tokens, DIM, &mut Random::new(3)).expect("documents");
+    client
+}
+
+/// Adds documents with these numbers.
+fn add(client: &mut Client, from: usize, to: usize) -> Result<(), postgres::Error> {
+    client.batch_execute(&format!(
+        "INSERT INTO docs SELECT n, embedding FROM generate_series({from}, {to} - 1) AS n
+         JOIN more ON more.id = n % 60"
+    ))
+}
+
+fn agrees_and_is_whole(client: &mut Client) {
+    let query = Random::new(4).document(6, DIM);
+    agrees(client, &nearest(&query, "true"));
+    check(client, "docs_index");
+}
+
+#[test]
+fn one_transaction_that_copies_enough_trains_the_index_even_if_it_is_rolled_back() {
+    let database = shared();
+    let mut client = empty(&database);
+    let tokens = TOKENS..TOKENS + 1;
+    run(&mut client, "BEGIN");
+    copy(
+        &mut client,
+        "docs",
+        0..600,
+        tokens,
+        DIM,
+        &mut Random::new(5),
+    )
+    .expect("documents");
+    assert!(lists(&mut client, "docs_index") > 0);
+    agrees_and_is_whole(&mut client);
+    run(&mut client, "ROLLBACK");
+    assert!(lists(&mut client, "docs_index") > 0);
+    agrees_and_is_whole(&mut client);
+    add(&mut client, 0, 100).expect("inserts go on");
+    agrees_and_is_whole(&mut client);
+    run(&mut client, "VACUUM docs");
+    assert_eq!(check(&mut client, "docs_index"), (100, 100));
+    agrees_and_is_whole(&mut client);
+}
+
+#[test]
+fn a_training_that_is_cancelled_fails_one_insert_and_comes_again_at_twice_as_many() {
+    let database = shared();
+    let mut client = empty(&database);
+    add(&mut client, 0, ENOUGH - 1).expect("documents");
+    assert_eq!(lists(&mut client, "docs_index"), 0);
+    // One by one, until one takes longer than an insert: that one trains.
+    run(&mut client, "SET statement_timeout = '20ms'");
+    let mut next = ENOUGH - 1;
+    let error = loop {
+        assert!(next < 2 * ENOUGH, "nobody trains");
+        match add(&mut client, next, next + 1) {
+            Ok(()) => next += 1,
+            // A busy machine cancels an insert, too.
+            Err(error) if train_at(&mut client) == 160_000 => println!("{error}"),
+            error => break database_error(error),
+        }
+    };
+    assert_eq!(error.code().code(), "57014");
+    run(&mut client, "RESET statement_timeout");
+    println!(
+        "cancelled at {next} documents; next at {} tokens",
+        train_at(&mut client)
+    );
+    assert!(train_at(&mut client) >= 320_000);
+    assert_eq!(lists(&mut client, "docs_index"), 0);
+    agrees_and_is_whole(&mut client);
+    add(&mut client, next, next + 100).expect("inserts go on");
+    assert_eq!(lists(&mut client, "docs_index"), 0);
+    run(&mut client, "VACUUM docs");
+    add(&mut client, next + 100, 3 * ENOUGH).expect("inserts go on");
+    assert!(lists(&mut client, "docs_index") > 0);
+    agrees_and_is_whole(&mut client);
+}
+
+/// The number of tokens in the advice.
+fn train_at(client: &mut Client) -> u64 {
+    let row = client
+        .query_one(
+            "SELECT substring(advice FROM 'at (\\d+) tokens') FROM infinity_embed.index_info('docs_index')",
+            &[],
+        )
+        .expect("an index has advice");
+    let number: Option<String> = row.get(0);
+    number.map_or(0, |number| number.parse().expect("digits"))
+}
+
+#[test]
+fn others_insert_search_and_vacuum_while_one_trains() {
+    let database = shared();
+    let mut client = empty(&database);
+    add(&mut client, 0, ENOUGH - 60).expect("documents");
+    let done = AtomicBool::new(false);
+    let query = nearest(&Random::new(4).document(6, DIM), "true");
+    std::thread::scope(|scope| {
+        let inserters: Vec<_> = (1..4)
+            .map(|number| {
+                let mut client = database.client();
+                scope.spawn(move || {
+                    for id in 0..150 {
+                        add(&mut client, number * 1000 + id, number * 1000 + id + 1)
+                            .expect("an insert");
+                    }
+                })
+            })
+            .collect();
+        for number in 0..2 {
+            let (mut client, done, query) = (database.client(), &done, &query);
+            scope.spawn(move || {
+                run(&mut client, super::INDEX);
+                while !done.load(Ordering::Relaxed) {
+                    if number == 0 {
+                        let rows = client.query(query, &[]).expect("a search");
+                        assert!(rows.len() >= ENOUGH - 60);
+                    } else {
+                        run(&mut client, "VACUUM docs");
+                        check(&mut client, "docs_index");
+                    }
+                }
+            });
+        }
+        let results: Vec<_> = inserters.into_iter().map(|thread| thread.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        results
+            .into_iter()
+            .for_each(|result| result.expect("all inserts succeed"));
+    });
+    assert!(lists(&mut client, "docs_index") > 0);
+    agrees_and_is_whole(&mut client);
+    let (documents, rows) = check(&mut client, "docs_index");
+    assert_eq!((documents, rows), (ENOUGH as i64 - 60 + 450, documents));
+}
