@@ -213,7 +213,9 @@ CREATE INDEX ON pages USING maxsim (embedding DESC);
 \echo :LAST_ERROR_SQLSTATE
 CREATE INDEX ON pages USING maxsim (id);
 \echo :LAST_ERROR_SQLSTATE
+\set VERBOSITY sqlstate
 ALTER TABLE pages ADD EXCLUDE USING maxsim (embedding WITH @#);
+\set VERBOSITY default
 \echo :LAST_ERROR_SQLSTATE
 
 -- What the functions say, and of what.

