@@ -109,6 +109,11 @@ fn preloading_starts_no_thread_and_takes_the_settings_of_the_file() {
     assert_eq!(show(&mut client, "model_name"), "of the database");
     let error = database_error(client.batch_execute("SELECT infinity_embed_text('a')"));
     assert!(error.message().contains("\"of the database\""), "{error}");
+    // Nobody who may not set it comes in with a URL of their own.
+    let mut config = cluster.config(database.name(), &database.role("guest"));
+    config.options("-c infinity_embed.url=http://127.0.0.1:1");
+    let error = database_error(config.connect(NoTls).map(|_| ()));
+    assert_eq!(error.code().code(), "42501", "{error}");
     let launcher = await_launcher(&mut client);
     for process in [cluster.postmaster(), launcher] {
         assert_eq!(process.threads().len(), 1, "{:?}", process.threads());

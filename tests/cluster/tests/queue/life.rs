@@ -320,6 +320,26 @@ fn what_a_worker_queues_itself_is_its_own_to_do() {
 }
 
 #[test]
+fn a_transaction_asks_for_one_worker_however_much_it_writes() {
+    let server = server(Duration::ZERO);
+    let cluster = Cluster::start_new(&[("log_min_messages", "debug1")]);
+    let database = passages_of(&cluster, &server, 5);
+    database.set("infinity_embed.worker", "on");
+    let mut client = database.client();
+    client
+        .batch_execute(
+            "DO $$ BEGIN FOR i IN 1..50 LOOP
+                 BEGIN UPDATE passages SET body = body || i; EXCEPTION WHEN division_by_zero THEN NULL; END;
+             END LOOP; END $$",
+        )
+        .unwrap();
+    wait_until("nothing waits", SOON, || waiting(&mut client) == 0);
+    let asked = "registering background worker \"infinity_embed worker\"";
+    assert_eq!(cluster.log().matches(asked).count(), 1);
+    assert_eq!(wrong(&mut client), 0);
+}
+
+#[test]
 fn an_absent_server_is_probed_at_least_every_second() {
     // Takes connections and closes them at once, as the proxy of a dead server does.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
