@@ -3,14 +3,11 @@
 //! Used by `matrix` and `multivector` for everything they return. Touching a gigabyte for the first time alone takes
 //! longer than a cancel may wait.
 
+pub(crate) use multivector::MAX_BYTES as MAX_VALUE_BYTES;
+pub(crate) use multivector::layout::LENGTH_WORD_BYTES;
 use pgrx::pg_sys;
 
 use crate::interrupt::poll;
-
-/// PostgreSQL's length word.
-pub(crate) const LENGTH_WORD_BYTES: usize = 4;
-/// `MaxAllocSize`: no PostgreSQL value is larger.
-pub(crate) const MAX_VALUE_BYTES: usize = 0x3fff_ffff;
 
 const BLOCK_BYTES: usize = 1 << 20;
 

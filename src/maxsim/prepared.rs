@@ -3,7 +3,7 @@
 //! It is recognised by all its bytes; never by its address, which PostgreSQL reuses for other values,
 //! nor by get_fn_expr_arg_stable(): a variable of PL/pgSQL is "stable" to that and changes between
 //! calls all the same. Comparing takes well under a microsecond; where a query lies in TOAST, fetching
-//! it takes more, and its [place](mod@super::place) there tells as much.
+//! it takes more, and its place there tells as much.
 
 use maxsim::Query;
 use pgrx::{PgMemoryContexts, pg_sys};

@@ -95,7 +95,7 @@ pub(crate) fn decode(payload: &[u8], shape: Shape, poll: Poll<'_>) -> Vec<f32> {
     values
 }
 
-/// Whether the numbers of a payload are such that all components are finite.
+/// Whether the numbers of a payload are such that all components are finite, and no bit is set that means nothing.
 pub(crate) fn is_sound(payload: &[u8], shape: Shape) -> bool {
     let [unit, mean_unit] = units(payload);
     let largest_scale = marked_scale(u8::MAX) as f32 * (unit / UNIT as f32);
@@ -103,6 +103,18 @@ pub(crate) fn is_sound(payload: &[u8], shape: Shape) -> bool {
         && mean_unit >= 0.0
         && (LARGEST_CODE as f32 * mean_unit + largest_scale).is_finite()
         && !payload[HEAD_BYTES..][..shape.dim()].contains(&0)
+        && !has_unused_signs(
+            &payload[HEAD_BYTES + shape.dim() + shape.tokens()..],
+            shape.dim(),
+        )
+}
+
+/// Whether a token's last byte has a bit set beyond its components.
+fn has_unused_signs(signs: &[u8], dim: usize) -> bool {
+    let row_bytes = dim.div_ceil(8);
+    let used = u8::MAX >> (8 * row_bytes - dim);
+    let mut last_bytes = signs.iter().skip(row_bytes - 1).step_by(row_bytes);
+    last_bytes.any(|byte| byte & !used != 0)
 }
 
 /// A scale with its mark, in t.

@@ -279,6 +279,9 @@ fn stored_numbers_that_are_never_written_are_found() {
         first
     );
     assert_eq!(corrupt(ElementType::Bit, &[1.0; 4], 21, &[0]), first);
+    assert_eq!(corrupt(ElementType::Bit, &[1.0; 4], 24, &[0b111]), first);
+    assert_eq!(corrupt(ElementType::Bit, &[1.0; 4], 24, &[0b01]), Ok(()));
+    assert_eq!(corrupt(ElementType::Bit, &[1.0; 16], 30, &[0b111]), Ok(()));
 }
 
 #[test]
