@@ -1,7 +1,7 @@
 # The commands of the project; what they do stands in scripts/ and tests/run.
 # PG_MAJOR=16 PG_CONFIG=/path/to/pg_config choose another PostgreSQL than Debian's 15.
 
-.PHONY: help demo clean-demo test test-all test-infinity-full bench bench-index lint fmt install clean
+.PHONY: help demo clean-demo test test-all test-infinity-full bench bench-index bench-queue lint fmt install clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -26,6 +26,9 @@ bench-index: ## the index against the exact scan: recall, times, bytes, inserts;
 
 bench: ## microseconds per document of kernels, SQL and numpy; recall; a table and target/bench/bench.json
 	@bench/run
+
+bench-queue: ## what the queue costs a writer, and how fast it is drained; a table and target/bench/queue.json
+	@bench/run queue
 
 lint: ## formatting, clippy, shell syntax
 	@tests/run --only lint

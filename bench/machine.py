@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLAGS = "avx2 fma f16c avx512f avx512bw avx512_vnni avx512_vpopcntdq amx_int8 asimd asimddp".split()
 
 
-def describe():
+def describe(command="make bench"):
     """The machine now, the commit, and whether files of the repository differ from it."""
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "crates", "bench", "sql", "Cargo.lock")
     return {
@@ -19,7 +19,7 @@ def describe():
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "commit": (_git("rev-parse", "--short", "HEAD") or "unknown") + ("+changes" if changed else ""),
-        "command": "make bench",
+        "command": command,
     }
 
 

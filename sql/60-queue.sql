@@ -151,6 +151,10 @@ AS $function$
 DECLARE
     target infinity_embed.targets;
     note constant text := 'INSERT INTO infinity_embed.changes (target_id, key) SELECT %s, %s';
+    -- Each job is looked up by its key: there may be millions, and few of them gone.
+    forget constant text := 'DELETE FROM infinity_embed.jobs WHERE ctid = ANY (ARRAY(
+        SELECT j.ctid FROM (%2$s ORDER BY 1) AS k(key) CROSS JOIN LATERAL (
+            SELECT j.ctid FROM infinity_embed.jobs AS j WHERE j.target_id = %1$s AND j.key = k.key FOR UPDATE) AS j))';
     new_key text;
     old_key text;
     noted bigint := 0;
@@ -173,14 +177,10 @@ BEGIN
                 infinity_embed.difference(TG_RELID, target.source_columns));
             GET DIAGNOSTICS noted = ROW_COUNT;
             -- Of rows whose key has changed.
-            EXECUTE format(
-                'DELETE FROM infinity_embed.jobs WHERE target_id = %s AND key IN (
-                     SELECT %s FROM old_rows AS o EXCEPT ALL SELECT %s FROM new_rows AS n)',
-                target.id, old_key, new_key);
+            EXECUTE format(forget, target.id,
+                format('SELECT %s FROM old_rows AS o EXCEPT ALL SELECT %s FROM new_rows AS n', old_key, new_key));
         WHEN 'DELETE' THEN
-            EXECUTE format(
-                'DELETE FROM infinity_embed.jobs WHERE target_id = %s AND key IN (SELECT %s FROM old_rows AS o)',
-                target.id, old_key);
+            EXECUTE format(forget, target.id, format('SELECT %s FROM old_rows AS o', old_key));
         WHEN 'TRUNCATE' THEN
             -- Of a truncated partition the jobs go when it is seen that their rows have gone.
             DELETE FROM infinity_embed.jobs WHERE target_id = target.id AND target.relation = TG_RELID;

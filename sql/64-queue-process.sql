@@ -42,38 +42,39 @@ COMMENT ON FUNCTION infinity_embed.tidy_queue() IS
 -- Changes first, however many jobs are ready: they have precedence over a backfill. As many at once as
 -- make it cheap to skip those already taken. In the order of their keys, since two processes may do
 -- this at the same time.
-CREATE FUNCTION infinity_embed.make_jobs(wanted integer) RETURNS bigint
+CREATE FUNCTION infinity_embed.make_jobs(wanted integer) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
 AS $function$
-DECLARE
-    made bigint;
-    sum bigint := 0;
-    note record;
 BEGIN
-    FOR note IN SELECT * FROM (VALUES ('changes', false), ('backfill', true)) AS v(noted_in, is_backfill) LOOP
-        EXIT WHEN note.is_backfill AND wanted <= (SELECT count(*) FROM (
+    WITH noted AS (
+        DELETE FROM infinity_embed.changes AS c WHERE c.ctid = ANY (ARRAY(
+            SELECT c.ctid FROM infinity_embed.changes AS c LIMIT 10000 FOR UPDATE SKIP LOCKED))
+        RETURNING c.target_id, c.key, c.changed_at)
+    INSERT INTO infinity_embed.jobs AS j (target_id, key, is_backfill, enqueued_at, not_before)
+    SELECT n.target_id, n.key, false, min(n.changed_at), min(n.changed_at) FROM noted AS n
+    JOIN infinity_embed.targets AS t ON t.id = n.target_id
+    GROUP BY n.target_id, n.key ORDER BY n.target_id, n.key
+    ON CONFLICT (target_id, key) DO UPDATE SET is_backfill = false,
+        enqueued_at = EXCLUDED.enqueued_at, not_before = EXCLUDED.not_before, claim = NULL, claimed_by = NULL,
+        claimed_at = NULL, leased_until = NULL, attempts = 0, dead = false, error = NULL;
+    IF wanted > (SELECT count(*) FROM (
             SELECT FROM infinity_embed.targets AS t
             JOIN infinity_embed.jobs AS j ON j.target_id = t.id AND j.is_backfill AND NOT j.dead
              AND j.not_before <= clock_timestamp()
-            WHERE j.claim IS NULL LIMIT wanted) AS ready);
-        EXECUTE format('
-            WITH noted AS (
-                DELETE FROM infinity_embed.%1$I AS c WHERE c.ctid = ANY (ARRAY(
-                    SELECT c.ctid FROM infinity_embed.%1$I AS c LIMIT 10000 FOR UPDATE SKIP LOCKED))
-                RETURNING c.target_id, c.key, c.changed_at)
-            INSERT INTO infinity_embed.jobs AS j (target_id, key, is_backfill, enqueued_at, not_before)
-            SELECT n.target_id, n.key, $1, min(n.changed_at), min(n.changed_at) FROM noted AS n
-            JOIN infinity_embed.targets AS t ON t.id = n.target_id
-            GROUP BY n.target_id, n.key ORDER BY n.target_id, n.key
-            ON CONFLICT (target_id, key) DO UPDATE SET is_backfill = j.is_backfill AND EXCLUDED.is_backfill,
-                enqueued_at = EXCLUDED.enqueued_at, not_before = EXCLUDED.not_before, claim = NULL, claimed_by = NULL,
-                claimed_at = NULL, leased_until = NULL, attempts = 0, dead = false, error = NULL', note.noted_in)
-        USING note.is_backfill;
-        GET DIAGNOSTICS made = ROW_COUNT;
-        sum := sum + made;
-    END LOOP;
-    RETURN sum;
+            WHERE j.claim IS NULL LIMIT wanted) AS ready) THEN
+        WITH noted AS (
+            DELETE FROM infinity_embed.backfill AS b WHERE b.ctid = ANY (ARRAY(
+                SELECT b.ctid FROM infinity_embed.backfill AS b LIMIT 10000 FOR UPDATE SKIP LOCKED))
+            RETURNING b.target_id, b.key, b.changed_at)
+        INSERT INTO infinity_embed.jobs AS j (target_id, key, is_backfill, enqueued_at, not_before)
+        SELECT n.target_id, n.key, true, min(n.changed_at), min(n.changed_at) FROM noted AS n
+        JOIN infinity_embed.targets AS t ON t.id = n.target_id
+        GROUP BY n.target_id, n.key ORDER BY n.target_id, n.key
+        ON CONFLICT (target_id, key) DO UPDATE SET
+            enqueued_at = EXCLUDED.enqueued_at, not_before = EXCLUDED.not_before, claim = NULL, claimed_by = NULL,
+            claimed_at = NULL, leased_until = NULL, attempts = 0, dead = false, error = NULL;
+    END IF;
 END
 $function$;
 COMMENT ON FUNCTION infinity_embed.make_jobs(integer) IS
@@ -173,24 +174,31 @@ COMMENT ON FUNCTION infinity_embed.claim_jobs(integer, integer, interval, boolea
 
 CREATE FUNCTION infinity_embed.ready_jobs(target_id integer, is_backfill boolean, moment timestamptz, most integer)
     RETURNS tid[]
-    LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
 AS $function$
-    SELECT ARRAY(
+#variable_conflict use_variable
+BEGIN
+    RETURN ARRAY(
         SELECT j.ctid FROM infinity_embed.jobs AS j
-        WHERE j.target_id = ready_jobs.target_id AND j.is_backfill = ready_jobs.is_backfill AND NOT j.dead
+        WHERE j.target_id = target_id AND j.is_backfill = is_backfill AND NOT j.dead
           AND j.not_before <= moment AND (j.claim IS NULL OR j.leased_until < moment)
-        ORDER BY j.not_before LIMIT most FOR UPDATE SKIP LOCKED)
+        ORDER BY j.not_before LIMIT most FOR UPDATE SKIP LOCKED);
+END
 $function$;
 COMMENT ON FUNCTION infinity_embed.ready_jobs(integer, boolean, timestamptz, integer) IS
     'locks the oldest jobs that can be claimed';
 
 -- Whether the row t is the one that a job's key names, by the primary key's own operators.
+-- In PL/pgSQL, which keeps its plan: planning takes longer than anything else here.
 CREATE FUNCTION infinity_embed.key_match(target infinity_embed.targets, key text) RETURNS text
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 1000
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 1000
     SET search_path = pg_catalog, pg_temp
 AS $function$
-    SELECT string_agg(format('t.%I OPERATOR(%I.%s) %s::%s', a.attname, n.nspname, o.oprname,
+BEGIN
+    RETURN (SELECT string_agg(format('t.%I OPERATOR(%I.%s) %s::%s', a.attname, n.nspname, o.oprname,
                CASE cardinality(target.key_columns) WHEN 1 THEN key
                ELSE format('(%s::pg_catalog.text[])[%s]', key, k.place) END,
                format_type(a.atttypid, a.atttypmod)), ' AND ')
@@ -202,7 +210,8 @@ AS $function$
          AND s.amoplefttype = c.opcintype AND s.amoprighttype = c.opcintype
          AND s.amopmethod = (SELECT m.oid FROM pg_am AS m WHERE m.amname = 'btree')
     JOIN pg_operator AS o ON o.oid = s.amopopr
-    JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+    JOIN pg_namespace AS n ON n.oid = o.oprnamespace);
+END
 $function$;
 COMMENT ON FUNCTION infinity_embed.key_match(infinity_embed.targets, text) IS
     'SQL that finds the row of a job';
@@ -221,7 +230,7 @@ DECLARE
     fingerprint constant text := CASE target.kind
         WHEN 'image' THEN 'pg_catalog.encode(pg_catalog.sha256(%s), ''hex'')' ELSE '%s' END;
     source constant text := format('(%s)::pg_catalog.%s', target.source, source_type);
-    vectors text := 'infinity_embed.vectors(f.vectors, $4::pg_catalog.int4)';
+    vectors text := 'infinity_embed.vectors(v.vectors, $4::pg_catalog.int4)';
 BEGIN
     IF target.pooling > 1 THEN
         vectors := format('%1$I.multivector_pool(%2$s::%1$I.multivector, %3$s)',
@@ -236,15 +245,16 @@ BEGIN
                      FROM pg_catalog.unnest($1) AS w(infinity_embed_key) JOIN %1$s AS t ON %4$s OFFSET 0) AS s
                WINDOW before AS (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS s',
         target.relation, format(fingerprint, 'source'), source, infinity_embed.key_match(target, 'w.infinity_embed_key'));
+    -- The vectors are what is large: only the second step touches them.
     write_statement := format(
         'WITH free AS MATERIALIZED (
-             SELECT w.infinity_embed_key AS key, w.infinity_embed_vectors AS vectors,
-                    %3$s IS NOT DISTINCT FROM w.infinity_embed_fingerprint COLLATE "C" AS fresh
-             FROM unnest($1, $2, $3) AS w(infinity_embed_key, infinity_embed_fingerprint, infinity_embed_vectors)
+             SELECT w.infinity_embed_key AS key, %3$s IS NOT DISTINCT FROM w.infinity_embed_fingerprint COLLATE "C" AS fresh
+             FROM unnest($1, $2) AS w(infinity_embed_key, infinity_embed_fingerprint)
              JOIN %1$s AS t ON %4$s FOR NO KEY UPDATE OF t SKIP LOCKED),
          written AS (
              UPDATE %1$s AS t SET %2$I = %6$s
-             FROM free AS f WHERE %5$s AND f.fresh RETURNING f.key)
+             FROM free AS f JOIN unnest($1, $3) AS v(key, vectors) ON v.key = f.key
+             WHERE %5$s AND f.fresh RETURNING f.key)
          SELECT f.key, f.fresh, w.key IS NOT NULL FROM free AS f LEFT JOIN written AS w ON w.key = f.key',
         target.relation, target.target, format(fingerprint, source),
         infinity_embed.key_match(target, 'w.infinity_embed_key'), infinity_embed.key_match(target, 'f.key'),
@@ -254,7 +264,28 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.statements(infinity_embed.targets) IS
     'the SQL that reads a target''s sources and writes its embeddings';
 
--- Jobs that another transaction has locked are its own by now: it changes the row. What was released,
+-- Jobs that another transaction has locked are its own by now: it changes the row. Each is looked up by
+-- its key: a target may have millions of jobs.
+CREATE FUNCTION infinity_embed.claimed_jobs(target_id integer, claim bigint, keys text[]) RETURNS tid[]
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
+    SET enable_hashjoin = off
+    SET enable_mergejoin = off
+AS $function$
+#variable_conflict use_variable
+BEGIN
+    RETURN ARRAY(
+        SELECT j.ctid FROM unnest(keys) AS k(key)
+        JOIN infinity_embed.jobs AS j ON j.target_id = target_id AND j.key = k.key AND j.claim = claim
+        FOR UPDATE OF j SKIP LOCKED);
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.claimed_jobs(integer, bigint, text[]) IS
+    'locks those jobs of a claim that still are its own';
+
+-- What was released,
 -- mostly because a writer holds the row's lock, waits the longer the longer it has waited; what is given
 -- back has not been tried. A problem means that it could not be, for a reason that is no row's: its target
 -- rests, and the row by which that was seen goes behind the others, since it may be what brings the server down.
@@ -263,38 +294,33 @@ CREATE FUNCTION infinity_embed.settle_jobs(target_id integer, claim bigint, embe
         problem text, pause interval) RETURNS void
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
-    SET enable_seqscan = off
-    SET enable_hashjoin = off
-    SET enable_mergejoin = off
 AS $function$
 #variable_conflict use_variable
 DECLARE
     moment constant timestamptz := clock_timestamp();
     minute constant interval := '1 minute';
+    places tid[];
 BEGIN
-    DELETE FROM infinity_embed.jobs AS j WHERE j.ctid = ANY (ARRAY(
-        SELECT j.ctid FROM infinity_embed.jobs AS j
-        WHERE j.target_id = target_id AND j.key = ANY (done) AND j.claim = claim FOR UPDATE SKIP LOCKED));
+    places := infinity_embed.claimed_jobs(target_id, claim, done);
+    DELETE FROM infinity_embed.jobs AS j WHERE j.ctid = ANY (places);
     IF cardinality(released || given_back) > 0 THEN
+        places := infinity_embed.claimed_jobs(target_id, claim, released || given_back);
         UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
             not_before = CASE
                 WHEN j.key = ANY (released) THEN moment + least(
                     greatest((moment - j.enqueued_at) / 4, interval '100 milliseconds'), interval '30 seconds')
                 WHEN problem IS NOT NULL AND cardinality(given_back) = 1 THEN moment
                 ELSE j.not_before END
-        WHERE j.ctid = ANY (ARRAY(
-            SELECT j.ctid FROM infinity_embed.jobs AS j
-            WHERE j.target_id = target_id AND j.key = ANY (released || given_back) AND j.claim = claim
-            FOR UPDATE SKIP LOCKED));
+        WHERE j.ctid = ANY (places);
     END IF;
-    UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
-        attempts = f.attempts, dead = f.attempts >= max_attempts, error = f.error,
-        not_before = moment + least(interval '1 second' * power(2, f.attempts - 1), interval '5 minutes')
-    FROM (SELECT j.ctid AS place, j.attempts + 1 AS attempts, f.error
-          FROM unnest(failed, errors) AS f(key, error)
-          JOIN infinity_embed.jobs AS j ON j.target_id = target_id AND j.key = f.key AND j.claim = claim
-          FOR UPDATE OF j SKIP LOCKED) AS f
-    WHERE j.ctid = f.place;
+    IF cardinality(failed) > 0 THEN
+        places := infinity_embed.claimed_jobs(target_id, claim, failed);
+        UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
+            attempts = j.attempts + 1, dead = j.attempts + 1 >= max_attempts, error = f.error,
+            not_before = moment + least(interval '1 second' * power(2, j.attempts), interval '5 minutes')
+        FROM unnest(failed, errors) AS f(key, error)
+        WHERE j.ctid = ANY (places) AND j.key = f.key;
+    END IF;
     IF embedded > 0 THEN
         UPDATE infinity_embed.targets AS t SET embedded = t.embedded + settle_jobs.embedded,
             counted = settle_jobs.embedded + CASE WHEN t.counted_since > moment - minute THEN t.counted ELSE 0 END,

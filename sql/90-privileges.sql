@@ -28,6 +28,7 @@ REVOKE ALL ON FUNCTION
     infinity_embed.batches_waiting(integer, integer, integer),
     infinity_embed.claim_jobs(integer, integer, interval, boolean),
     infinity_embed.ready_jobs(integer, boolean, timestamptz, integer),
+    infinity_embed.claimed_jobs(integer, bigint, text[]),
     infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], text[], integer, text, interval)
 FROM PUBLIC;
 

@@ -9,8 +9,13 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 /// No JIT: the queue's statements forbid sequential scans, which makes their plans look costly, and
-/// compiling them would take longer than running them.
-const SETTINGS: [(&CStr, &CStr); 2] = [(c"search_path", c"pg_catalog, pg_temp"), (c"jit", c"off")];
+/// compiling them would take longer than running them. A batch of vectors fits into 64 MB, so that none
+/// goes through temporary files.
+const SETTINGS: [(&CStr, &CStr); 3] = [
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"jit", c"off"),
+    (c"work_mem", c"64MB"),
+];
 
 /// Runs `work` as `role`, with a pinned search_path; whatever setting it changes is undone.
 ///

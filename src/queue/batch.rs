@@ -20,6 +20,8 @@ use crate::settings;
 
 /// Rounds of requests for texts per batch, so that the database's part weighs little beside them.
 const TEXT_ROUNDS: usize = 8;
+/// Rows beyond which a batch takes no second round: their embeddings are in memory together.
+const MANY_ROWS: usize = 1024;
 /// Sources that one batch reads, all together.
 const MAX_SOURCE_BYTES: i64 = 64 * 1024 * 1024;
 /// How transactions begin and end where the batch runs.
@@ -150,7 +152,7 @@ pub(super) fn batches_waiting(most: u32) -> u32 {
         execute(
             "SELECT infinity_embed.batches_waiting($1::integer, $2::integer, $3::integer)",
             &[
-                Value::Integer(Some(round * TEXT_ROUNDS as i64)),
+                Value::Integer(Some(texts_at_once() as i64)),
                 Value::Integer(Some(round)),
                 Value::Integer(Some(most.into())),
             ],
@@ -160,6 +162,12 @@ pub(super) fn batches_waiting(most: u32) -> u32 {
     .pop()
     .flatten()
     .map_or(0, |batches| batches as u32)
+}
+
+/// Texts that one batch takes.
+fn texts_at_once() -> usize {
+    let round = settings::inputs_per_round();
+    (round * TEXT_ROUNDS).min(MANY_ROWS.max(round))
 }
 
 fn claim_jobs(max_jobs: usize, patient: bool) -> Option<Claim> {
@@ -173,7 +181,7 @@ fn claim_jobs(max_jobs: usize, patient: bool) -> Option<Claim> {
                     is_probe, keys, lock_statement, read_statement, write_statement
              FROM infinity_embed.claim_jobs($1::integer, $2::integer, $3 * interval '1 second', $4)",
             &[
-                limit(round * TEXT_ROUNDS),
+                limit(texts_at_once()),
                 limit(round),
                 Value::Float(lease),
                 Value::Boolean(patient),

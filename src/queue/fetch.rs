@@ -91,8 +91,8 @@ pub(super) fn fetch(
         match outcome {
             Some(Ok(vectors)) => {
                 dim = vectors.dim;
-                let bytes = vectors.values.iter().flat_map(|v| v.to_ne_bytes());
-                embedded.push((index, Some(bytes.collect())));
+                let bytes = bytemuck::cast_slice(&vectors.values).to_vec();
+                embedded.push((index, Some(bytes)));
             }
             Some(Err(error)) => {
                 let message = SqlError::from(error).sentence();
