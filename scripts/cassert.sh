@@ -64,5 +64,7 @@ for file in tests/cluster/tests/*.rs tests/cluster/tests/*/main.rs; do
 done
 status=0
 cargo test --no-fail-fast --package cluster-tests "${targets[@]}" || status=$?
-cargo test --package cluster-tests --test pg_regress -- index maxsim multivector trigger || status=$?
+for name in index maxsim multivector trigger; do
+    cargo test --package cluster-tests --test pg_regress -- "$name" || status=$?
+done
 exit "$status"

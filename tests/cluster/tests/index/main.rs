@@ -1,7 +1,9 @@
 //! The access method `maxsim` under several sessions, old snapshots, cancels, crashes and damage. What it finds is compared
 //! with the exact order, which is the same query without the index. INFINITY_EMBED_LONG makes what is short here long.
 
+mod cancels;
 mod crash;
+mod damage;
 mod order;
 mod standby;
 mod stress;
@@ -144,15 +146,8 @@ fn nearest(query: &str, condition: &str) -> String {
 fn agrees(client: &mut Client, query: &str) -> f64 {
     let (exact, found) = (ranking(client, EXACT, query), ranking(client, WHOLE, query));
     assert!(uses_index(client, query));
-    let distances = |ranking: &Ranking| ranking.iter().map(|row| row.1).collect::<Vec<_>>();
-    let rows = |ranking: &Ranking| {
-        let mut ranking = ranking.clone();
-        ranking.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        ranking
-    };
     // Not shown: they would be thousands of numbers.
-    assert!(distances(&exact) == distances(&found), "another order");
-    assert!(rows(&exact) == rows(&found), "other rows");
+    assert!(is_same(&exact, &found), "another ranking");
     let quick = ranking(client, INDEX, query);
     assert!(
         rows(&exact) == rows(&quick),
@@ -163,6 +158,19 @@ fn agrees(client: &mut Client, query: &str) -> f64 {
         .iter()
         .filter(|row| row.1 <= exact[best - 1].1);
     hits.count() as f64 / best.max(1) as f64
+}
+
+/// By number, then by distance.
+fn rows(ranking: &Ranking) -> Ranking {
+    let mut ranking = ranking.clone();
+    ranking.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    ranking
+}
+
+/// The same rows in the same order, but for equal distances.
+fn is_same(first: &Ranking, second: &Ranking) -> bool {
+    let distances = |ranking: &Ranking| ranking.iter().map(|row| row.1).collect::<Vec<_>>();
+    distances(first) == distances(second) && rows(first) == rows(second)
 }
 
 /// Whether the plan scans a maxsim index.
