@@ -152,7 +152,7 @@ fn a_ranking_runs_in_parallel_workers_while_the_leader_embeds() {
         "INSERT INTO docs SELECT id + 50 * i, embedding FROM docs, generate_series(1, 19) i;
          ALTER TABLE docs SET (parallel_workers = 2);
          SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
-         SET force_parallel_mode = on; SET parallel_leader_participation = off",
+         SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query'); SET parallel_leader_participation = off",
     );
     let query =
         "SELECT id % 50, maxsim(embedding, (SELECT infinity_embed_text('topic 17'))) AS score

@@ -60,7 +60,7 @@ fn cancelled(client: &mut Client, work: &str, timeout_ms: u64) -> Option<Duratio
 fn percentiles(mut samples: Vec<Duration>) -> [Duration; 2] {
     samples.sort();
     [
-        samples[samples.len() * 95 / 100],
+        samples[(samples.len() * 95 / 100).max(1) - 1],
         samples[samples.len() - 1],
     ]
 }
