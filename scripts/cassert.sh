@@ -37,6 +37,7 @@ build_postgres() {
     make -s -j2 all
     make -s install
     make -s -C src/test/regress install # pg_regress
+    make -s -j2 -C contrib install
     cd "$root"
 }
 
