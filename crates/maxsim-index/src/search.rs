@@ -21,7 +21,7 @@ const FIRST_SCORED: u32 = 16;
 /// were chosen for high estimates: effort 3 then is what 3 deviations of a normal distribution would be.
 const WIDTH: f64 = 4.0 / 3.0;
 /// Results after which the effort decreases, so that deep results and filters stay cheap.
-const UNDIMINISHED: f64 = 128.0;
+const UNDIMINISHED: f64 = 1024.0;
 /// Bytes that a query's table may take. Longer queries are estimated by part of their tokens.
 const TABLE_SIZE: usize = 64 << 20;
 
