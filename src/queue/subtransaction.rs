@@ -60,8 +60,8 @@ fn failure(error: CaughtError) -> Failure {
         | PgSqlErrorCode::ERRCODE_DATABASE_DROPPED => error.rethrow(),
         code => Failure {
             message: match report.detail() {
-                Some(detail) => format!("{}: {detail}", report.message()),
-                None => report.message().to_owned(),
+                Some(detail) if !shows_the_row(code) => format!("{}: {detail}", report.message()),
+                _ => report.message().to_owned(),
             },
             is_conflict: matches!(
                 code,
@@ -71,4 +71,11 @@ fn failure(error: CaughtError) -> Failure {
             ),
         },
     }
+}
+
+/// Whether the DETAIL of such an error is the row or its key, as of all violated constraints: errors are read by roles that
+/// may not read the table.
+fn shows_the_row(code: PgSqlErrorCode) -> bool {
+    const CLASS: i32 = (1 << 12) - 1;
+    code as i32 & CLASS == PgSqlErrorCode::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION as i32
 }
