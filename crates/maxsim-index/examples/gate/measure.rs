@@ -15,19 +15,25 @@ pub(crate) fn cpu_seconds() -> f64 {
 
 /// A codebook of part of a set, and the CPU seconds it took.
 pub(crate) fn train(set: &Set, documents: &[usize], lists: usize) -> (Codebook, f64) {
-    let mut tokens = Vec::new();
-    for &at in documents {
-        tokens.extend(set.values(at));
-    }
-    let count = tokens.len() / set.dim;
+    let bytes: usize = documents.iter().map(|&at| set.documents[at].len()).sum();
+    let count = bytes / 2 / set.dim;
     let wanted = Codebook::sample_size(lists, count as u64, set.dim, 2 << 30);
-    // Evenly spread tokens.
+    // Evenly spread tokens: `first` is the number of the document's first.
     let mut sample = Vec::with_capacity(wanted * set.dim);
-    for at in 0..wanted {
-        let token = (at as u64 * count as u64 / wanted as u64) as usize;
-        sample.extend_from_slice(&tokens[token * set.dim..][..set.dim]);
+    let (mut taken, mut first) = (0, 0);
+    for &at in documents {
+        let values = set.values(at);
+        let end = first + values.len() / set.dim;
+        loop {
+            let chosen = (taken as u64 * count as u64 / wanted as u64) as usize;
+            if taken == wanted || chosen >= end {
+                break;
+            }
+            sample.extend_from_slice(&values[(chosen - first) * set.dim..][..set.dim]);
+            taken += 1;
+        }
+        first = end;
     }
-    drop(tokens);
     let start = cpu_seconds();
     let codebook = Codebook::train(&sample, set.dim, lists, 1, 1, &mut || ());
     (codebook, cpu_seconds() - start)
