@@ -24,9 +24,8 @@ use pgrx::{pg_extern, pg_sys};
 use crate::encoding::{to_database, to_utf8};
 use crate::error::SqlError;
 use crate::matrix::RealArray;
-use crate::role::as_role;
 use crate::settings;
-use role::{check_owner, extension_owner};
+use role::{as_extension_owner, check_owner};
 use statement::{Value, execute};
 
 #[pg_extern(sql = false)]
@@ -108,7 +107,7 @@ fn queue_stop_auto_embed(relation: Option<pg_sys::Oid>, target: Option<&[u8]>) -
 #[pg_extern(sql = false)]
 fn queue_retry_dead(relation: Option<pg_sys::Oid>) -> i64 {
     let relation = owned(relation);
-    as_role(extension_owner(), || {
+    as_extension_owner(|| {
         execute(
             "SELECT infinity_embed.requeue_dead($1::regclass)",
             &[Value::Oid(relation)],
@@ -150,10 +149,8 @@ fn owned(relation: Option<pg_sys::Oid>) -> pg_sys::Oid {
 
 /// Runs a statement that gives one text, as the extension's owner.
 fn administer(sql: &str, arguments: &[Value]) -> Vec<u8> {
-    as_role(extension_owner(), || {
-        execute(sql, arguments, |row| row.bytes(1))
-    })
-    .pop()
-    .flatten()
-    .unwrap_or_default()
+    as_extension_owner(|| execute(sql, arguments, |row| row.bytes(1)))
+        .pop()
+        .flatten()
+        .unwrap_or_default()
 }

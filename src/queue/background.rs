@@ -9,9 +9,8 @@ use std::time::Duration;
 use pgrx::{check_for_interrupts, pg_sys};
 
 use super::batch::Session;
-use super::role::extension_owner;
+use super::role::as_extension_owner;
 use super::statement::execute;
-use crate::role::as_role;
 
 /// Whatever the database's sessions prefer: a worker writes, and each of its statements must see what others
 /// have committed until then.
@@ -113,7 +112,7 @@ pub(super) fn reload() -> bool {
 /// Takes on what ALTER DATABASE ... SET has changed of our settings since the process began: a session
 /// need not, but a worker may wait for the server that only such a setting names.
 pub(super) fn read_settings_of_database() {
-    let settings = as_role(extension_owner(), || {
+    let settings = as_extension_owner(|| {
         execute(
             "SELECT split_part(s.setting, '=', 1), substr(s.setting, strpos(s.setting, '=') + 1)
              FROM pg_db_role_setting AS d, unnest(d.setconfig) AS s (setting)

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 
 use super::fetch::{Problem, fetch};
-use super::role::extension_owner;
+use super::role::as_extension_owner;
 use super::statement::{Row, Value, execute};
 use super::subtransaction::{Failure, attempt};
 use crate::encoding::to_utf8;
@@ -126,9 +126,7 @@ pub(super) fn run(session: &mut impl Session, max_jobs: usize, patient: bool) ->
 /// Forgets what dropped tables and dead processes have left behind.
 pub(super) fn tidy(session: &mut impl Session) {
     session.transaction(|| {
-        as_role(extension_owner(), || {
-            execute("SELECT infinity_embed.tidy_queue()", &[], |_| ())
-        });
+        as_extension_owner(|| execute("SELECT infinity_embed.tidy_queue()", &[], |_| ()));
     });
 }
 
@@ -148,7 +146,7 @@ pub(super) fn is_anything_waiting() -> bool {
 /// How many batches could be claimed now, up to `most`.
 pub(super) fn batches_waiting(most: u32) -> u32 {
     let round = settings::inputs_per_round() as i64;
-    as_role(extension_owner(), || {
+    as_extension_owner(|| {
         execute(
             "SELECT infinity_embed.batches_waiting($1::integer, $2::integer, $3::integer)",
             &[
@@ -175,7 +173,7 @@ fn claim_jobs(max_jobs: usize, patient: bool) -> Option<Claim> {
     let limit = |jobs: usize| Value::Integer(Some(jobs.min(max_jobs) as i64));
     // Generous: a claim is also lost with its process, and then at once.
     let lease = settings::timeout().as_secs_f64() * (TEXT_ROUNDS + 1) as f64 + 60.0;
-    as_role(extension_owner(), || {
+    as_extension_owner(|| {
         execute(
             "SELECT claim, target_id::bigint, version::bigint, owner, is_image, model, dim::bigint, normalized,
                     is_probe, keys, lock_statement, read_statement, write_statement
@@ -263,7 +261,7 @@ fn keep_definition(claim: &Claim) -> bool {
         // A table that cannot be locked cannot be written either, which is then each row's failure.
         let _ = attempt(|| execute(claim.lock_statement.as_slice(), &[], |_| ()));
     });
-    as_role(extension_owner(), || {
+    as_extension_owner(|| {
         execute(
             "SELECT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.id = $1::integer AND t.version = $2::integer)",
             &[
@@ -393,7 +391,7 @@ fn settle(
         .map(|(key, why)| (Some(key.as_slice()), Some(why.as_bytes())))
         .unzip();
     let summary = problem.map(|problem| problem.error.summary());
-    as_role(extension_owner(), || {
+    as_extension_owner(|| {
         execute(
             "SELECT infinity_embed.settle_jobs($1::integer, $2, $3, $4, $5, $6, $7, $8, $9, $10::integer,
                  $11, $12 * interval '1 second')",

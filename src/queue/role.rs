@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 
 use super::statement::{Value, execute};
 use crate::error::SqlError;
+use crate::role::as_role;
 
 /// The role that owns the extension, and so the queue.
 pub(super) fn extension_owner() -> pg_sys::Oid {
@@ -14,6 +15,15 @@ pub(super) fn extension_owner() -> pg_sys::Oid {
     )
     .pop()
     .unwrap_or(pg_sys::InvalidOid)
+}
+
+/// Runs a query of the queue as the role that owns it; nothing comes of it where the extension was dropped
+/// meanwhile.
+pub(super) fn as_extension_owner<T>(query: impl FnOnce() -> Vec<T>) -> Vec<T> {
+    match extension_owner() {
+        pg_sys::InvalidOid => Vec::new(),
+        owner => as_role(owner, query),
+    }
 }
 
 /// Whether the caller owns the table or is a member of the role that does.
