@@ -2,7 +2,7 @@
 # Runs the end-to-end tests on a PostgreSQL 17 that checks itself: Debian's source package of it, built with
 # --enable-cassert under target/cassert. A failed assertion ends all sessions, and so the test that caused it.
 #   cassert.sh [--build] [arguments of cargo test, such as --test index]
-# With --build it ends when PostgreSQL and the extension are there. Needs apt-get, bison and flex, but not root.
+# With --build it ends when PostgreSQL and the extension are there. Needs apt-get, and root only where bison or flex are missing.
 export PG_MAJOR=17
 source "$(dirname "$0")/environment.sh"
 
@@ -28,7 +28,7 @@ fetch_source() {
 }
 
 build_postgres() {
-    command -v bison >/dev/null && command -v flex >/dev/null || die "bison and flex are needed to build PostgreSQL"
+    PG_CONFIG=$pg_config "$root/scripts/prerequisites.sh" bison flex
     rm -rf "$place17"
     fetch_source
     cd "$place17/source"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Checks what the project cannot make itself: Debian packages and Rust. As root on Debian it installs the packages;
-# otherwise it names the command and exits 1. A PostgreSQL that is already there, and its clusters, are left alone.
+# otherwise it names the command and exits 1. Arguments are further packages. A PostgreSQL that is already there, and its clusters, are left alone.
 source "$(dirname "$0")/environment.sh"
 
-packages=(gcc libc6-dev make pkg-config clang libclang-dev ca-certificates python3 python3-venv)
+packages=(gcc libc6-dev make pkg-config clang libclang-dev ca-certificates python3 python3-venv "$@")
 if [ -z "${PG_CONFIG:-}" ]; then
     packages+=("postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR")
 fi
