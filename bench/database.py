@@ -64,7 +64,7 @@ class Session:
         self._copy(table, map(_array, arrays))
 
     def load_multivectors(self, table, arrays):
-        """The same with multivectors of the arrays' element type, float32 or float16."""
+        """The same with multivectors, of element type f16 where the arrays are float16, else f32."""
         self._copy(table, map(_multivector, arrays))
 
     def _copy(self, table, fields):
@@ -95,7 +95,7 @@ def _array(array):
 
 
 def _multivector(array):
-    """multivector as COPY wants it: version, element type, dim, tokens, components."""
+    """multivector as COPY wants it: version, element type (f16 for float16, else f32), dim, tokens, components."""
     tokens, dim = array.shape
-    element, stored = {"float32": (1, ">f4"), "float16": (2, ">f2")}[array.dtype.name]
+    element, stored = (2, ">f2") if array.dtype == np.float16 else (1, ">f4")
     return struct.pack(">BBHii", 1, element, 0, dim, tokens) + array.astype(stored).tobytes()
