@@ -158,7 +158,23 @@ DECLARE
     new_key text;
     old_key text;
     noted bigint := 0;
+    named text;
 BEGIN
+    -- Without the transition table its name would be a temporary view of the caller's.
+    FOREACH named IN ARRAY CASE TG_OP
+        WHEN 'INSERT' THEN '{infinity_embed_new}'
+        WHEN 'UPDATE' THEN '{infinity_embed_new,infinity_embed_old}'
+        WHEN 'DELETE' THEN '{infinity_embed_old}'
+        ELSE '{}' END::text[]
+    LOOP
+        IF to_regclass('pg_temp.' || named) IS NOT NULL
+           OR NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = TG_RELID AND g.tgname = TG_NAME
+                          AND named IN (g.tgnewtable, g.tgoldtable)) THEN
+            RAISE EXCEPTION 'trigger "%" of % has no transition table "%" of its own', TG_NAME, TG_RELID::regclass, named
+                USING ERRCODE = 'trigger_protocol_violated',
+                      HINT = 'Drop the trigger or a temporary table of that name; infinity_embed.auto_embed() makes the triggers.';
+        END IF;
+    END LOOP;
     FOR target IN
         SELECT t.* FROM infinity_embed.targets AS t
         WHERE t.relation = TG_RELID OR t.relation IN (SELECT a.relid FROM pg_partition_ancestors(TG_RELID) AS a)
@@ -167,20 +183,20 @@ BEGIN
         old_key := infinity_embed.key_expression(target.key_columns, 'o');
         CASE TG_OP
         WHEN 'INSERT' THEN
-            EXECUTE format(note || ' FROM new_rows AS n', target.id, new_key);
+            EXECUTE format(note || ' FROM infinity_embed_new AS n', target.id, new_key);
             GET DIAGNOSTICS noted = ROW_COUNT;
         WHEN 'UPDATE' THEN
-            EXECUTE format(note || ' FROM (SELECT *, %s AS infinity_embed_key FROM new_rows AS n) AS n
-                 LEFT JOIN (SELECT *, %s AS infinity_embed_key FROM old_rows AS o) AS o USING (infinity_embed_key)
+            EXECUTE format(note || ' FROM (SELECT *, %s AS infinity_embed_key FROM infinity_embed_new AS n) AS n
+                 LEFT JOIN (SELECT *, %s AS infinity_embed_key FROM infinity_embed_old AS o) AS o USING (infinity_embed_key)
                  WHERE o.infinity_embed_key IS NULL OR %s',
                 target.id, 'n.infinity_embed_key', new_key, old_key,
                 infinity_embed.difference(TG_RELID, target.source_columns));
             GET DIAGNOSTICS noted = ROW_COUNT;
             -- Of rows whose key has changed.
             EXECUTE format(forget, target.id,
-                format('SELECT %s FROM old_rows AS o EXCEPT ALL SELECT %s FROM new_rows AS n', old_key, new_key));
+                format('SELECT %s FROM infinity_embed_old AS o EXCEPT ALL SELECT %s FROM infinity_embed_new AS n', old_key, new_key));
         WHEN 'DELETE' THEN
-            EXECUTE format(forget, target.id, format('SELECT %s FROM old_rows AS o', old_key));
+            EXECUTE format(forget, target.id, format('SELECT %s FROM infinity_embed_old AS o', old_key));
         WHEN 'TRUNCATE' THEN
             -- Of a truncated partition the jobs go when it is seen that their rows have gone.
             DELETE FROM infinity_embed.jobs WHERE target_id = target.id AND target.relation = TG_RELID;

@@ -276,9 +276,9 @@ DECLARE
     tables text;
 BEGIN
     FOR event, tables IN VALUES
-        ('insert', 'REFERENCING NEW TABLE AS new_rows'),
-        ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'),
-        ('delete', 'REFERENCING OLD TABLE AS old_rows'),
+        ('insert', 'REFERENCING NEW TABLE AS infinity_embed_new'),
+        ('update', 'REFERENCING OLD TABLE AS infinity_embed_old NEW TABLE AS infinity_embed_new'),
+        ('delete', 'REFERENCING OLD TABLE AS infinity_embed_old'),
         ('truncate', '')
     LOOP
         EXECUTE format(

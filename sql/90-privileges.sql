@@ -14,10 +14,18 @@ REVOKE ALL ON FUNCTION
 FROM PUBLIC;
 
 -- process_queue() works for every table, so it is for those who run the server. The rest is called
--- by C as the extension's owner.
+-- by C as the extension's owner, who also makes the triggers of enqueue(): for that, not for firing them,
+-- EXECUTE is needed.
 REVOKE ALL ON PROCEDURE infinity_embed.process_queue(bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION
     infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, integer, boolean),
+    infinity_embed.enqueue(),
+    infinity_embed.key_expression(name[], text),
+    infinity_embed.difference(regclass, name[]),
+    infinity_embed.key_match(infinity_embed.targets, text),
+    infinity_embed.statements(infinity_embed.targets),
+    infinity_embed.checked_key(regclass),
+    infinity_embed.multivector_type(),
     infinity_embed.forget_rows(integer[]),
     infinity_embed.make_triggers(regclass),
     infinity_embed.remove_target(regclass, name),

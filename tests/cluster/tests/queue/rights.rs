@@ -397,3 +397,58 @@ fn errors_do_not_show_the_row_to_who_may_only_monitor() {
     let refused = database_error(watcher.batch_execute("SELECT body FROM passages"));
     assert_eq!(refused.code().code(), "42501");
 }
+
+#[test]
+fn a_trigger_of_somebody_elses_making_cannot_run_his_code_as_the_extensions_owner() {
+    let server = server(Duration::ZERO);
+    let database = database(&server);
+    let attacker = database.role("attacker");
+    database.run(&format!("CREATE SCHEMA theirs AUTHORIZATION {attacker}"));
+    let mut client = database.client_as(&attacker);
+    client
+        .batch_execute(
+            "CREATE TABLE theirs.log (who name);
+             CREATE FUNCTION theirs.attack() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO theirs.log VALUES (current_user); RETURN 1; END $$;
+             CREATE TABLE theirs.docs (id int PRIMARY KEY, body text, embedding real[])",
+        )
+        .unwrap();
+    database.run("SELECT infinity_embed.auto_embed('theirs.docs', 'body', 'embedding')");
+    let views = "CREATE TEMPORARY VIEW infinity_embed_new AS SELECT theirs.attack() AS id, 'x'::text AS body, NULL::real[] AS embedding;
+                 CREATE TEMPORARY VIEW infinity_embed_old AS TABLE infinity_embed_new";
+    client.batch_execute(views).unwrap();
+    let trigger = "CREATE TRIGGER a_mine AFTER INSERT OR UPDATE OR DELETE ON theirs.docs
+                   FOR EACH STATEMENT EXECUTE FUNCTION infinity_embed.enqueue()";
+    let error = database_error(client.batch_execute(trigger));
+    assert_eq!(error.code().code(), "42501", "{error}");
+    // Nor if somebody lets him make triggers of it, with and without transition tables of their own names.
+    database.run(&format!(
+        "GRANT EXECUTE ON FUNCTION infinity_embed.enqueue() TO {attacker}"
+    ));
+    let statements = [
+        "INSERT INTO theirs.docs VALUES (1, 'one')",
+        "UPDATE theirs.docs SET body = 'two'",
+        "DELETE FROM theirs.docs",
+    ];
+    for drop_views in ["", "DROP VIEW infinity_embed_new CASCADE"] {
+        client.batch_execute(drop_views).unwrap();
+        client
+            .batch_execute("DROP TRIGGER IF EXISTS a_mine ON theirs.docs")
+            .unwrap();
+        client
+            .batch_execute("INSERT INTO theirs.docs VALUES (2, 'two')")
+            .ok();
+        client.batch_execute(trigger).unwrap();
+        for statement in statements {
+            let error = database_error(client.batch_execute(statement));
+            assert_eq!(error.code().code(), "39P01", "{statement}: {error}");
+        }
+    }
+    assert_eq!(count(&mut client, "theirs.log"), 0);
+    client
+        .batch_execute(&format!(
+            "DROP TRIGGER a_mine ON theirs.docs; {}",
+            statements.join(";")
+        ))
+        .unwrap();
+}
