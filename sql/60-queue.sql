@@ -99,15 +99,16 @@ SELECT pg_extension_config_dump('infinity_embed.backfill', '');
 SELECT pg_extension_config_dump('infinity_embed.jobs', '');
 SELECT pg_extension_config_dump('infinity_embed.claims', '');
 
+-- Keys are compared as bytes, whatever the columns' collations.
 CREATE FUNCTION infinity_embed.key_expression(key_columns name[], row_alias text) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE COST 100
     SET search_path = pg_catalog, pg_temp
 AS $function$
     SELECT CASE count(*)
         WHEN 1 THEN min(part)
-        ELSE format('ARRAY[%s]::pg_catalog.text', string_agg(part, ', ' ORDER BY place))
+        ELSE format('ARRAY[%s]::pg_catalog.text COLLATE pg_catalog."C"', string_agg(part, ', ' ORDER BY place))
     END
-    FROM (SELECT format('pg_catalog.concat(%s.%I)', row_alias, name) AS part, place
+    FROM (SELECT format('pg_catalog.concat(%s.%I) COLLATE pg_catalog."C"', row_alias, name) AS part, place
           FROM unnest(key_columns) WITH ORDINALITY AS k(name, place)) AS parts
 $function$;
 COMMENT ON FUNCTION infinity_embed.key_expression(name[], text) IS
@@ -124,7 +125,7 @@ AS $function$
         WHEN a.atttypid = 'bytea'::regtype THEN
             format('o.%1$I IS DISTINCT FROM n.%1$I', a.attname)
         ELSE
-            format('format(''%%L'', o.%1$I) <> format(''%%L'', n.%1$I)', a.attname)
+            format('format(''%%L'', o.%1$I) COLLATE "C" <> format(''%%L'', n.%1$I) COLLATE "C"', a.attname)
         END, ' OR ' ORDER BY a.attnum)
     FROM pg_attribute AS a
     WHERE a.attrelid = relation AND a.attname = ANY (source_columns) AND NOT a.attisdropped
@@ -147,6 +148,8 @@ CREATE FUNCTION infinity_embed.enqueue() RETURNS trigger
     SET intervalstyle = 'postgres'
     SET extra_float_digits = 1
     SET bytea_output = 'hex'
+    SET timezone = 'UTC'
+    SET lc_monetary = 'C'
 AS $function$
 DECLARE
     target infinity_embed.targets;

@@ -168,6 +168,8 @@ CREATE FUNCTION infinity_embed.define_target(relation regclass, source text, sou
     SET intervalstyle = 'postgres'
     SET extra_float_digits = 1
     SET bytea_output = 'hex'
+    SET timezone = 'UTC'
+    SET lc_monetary = 'C'
 AS $function$
 #variable_conflict use_variable
 DECLARE

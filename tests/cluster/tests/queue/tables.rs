@@ -220,3 +220,54 @@ fn a_dump_carries_the_definitions_and_what_waits() {
     process(&mut client);
     assert_eq!((waiting(&mut client), crate::wrong(&mut client)), (0, 0));
 }
+
+#[test]
+fn a_row_has_one_key_whatever_the_sessions_settings() {
+    let server = server(Duration::ZERO);
+    let database = database(&server);
+    database.run(
+        "CREATE TABLE hours (hour timestamptz, span interval, body text, embedding real[], PRIMARY KEY (hour, span));
+         SET timezone = 'Asia/Tokyo';
+         SELECT infinity_embed.auto_embed('hours', 'body', 'embedding');
+         INSERT INTO hours SELECT '2024-07-01 12:00+00', i * interval '1 month -1 day', 'hour ' || i FROM generate_series(1, 3) AS i",
+    );
+    let mut client = database.client();
+    client
+        .batch_execute(
+            "SET timezone = 'America/New_York'; SET intervalstyle = 'sql_standard';
+             UPDATE hours SET body = body || '!'",
+        )
+        .unwrap();
+    let keys = "(SELECT DISTINCT key FROM infinity_embed.changes) AS w";
+    assert_eq!(count(&mut client, keys), 3);
+    process(&mut client);
+    assert_eq!(count(&mut client, "hours WHERE embedding IS NOT NULL"), 3);
+}
+
+#[test]
+fn keys_and_sources_may_have_collations_of_their_own() {
+    let server = server(Duration::ZERO);
+    let database = database(&server);
+    database.run(
+        r#"CREATE DOMAIN label AS text COLLATE "POSIX";
+           CREATE TABLE one (id text COLLATE "POSIX" PRIMARY KEY, body text COLLATE "C", embedding real[]);
+           CREATE TABLE two (a text COLLATE "POSIX", b varchar(9) COLLATE "C", body label, note char(9) COLLATE "POSIX", embedding real[],
+               PRIMARY KEY (a, b));
+           SELECT infinity_embed.auto_embed('one', 'body', 'embedding'), infinity_embed.auto_embed('two', ARRAY['body', 'note'], 'embedding');
+           INSERT INTO one VALUES ('a', 'one'), ('b', 'two'); INSERT INTO two VALUES ('a', 'x', 'one', 'n'), ('b', 'y', 'two', 'n')"#,
+    );
+    let mut client = database.client();
+    process(&mut client);
+    for table in ["one", "two"] {
+        let embedded = format!("{table} WHERE embedding IS NOT NULL");
+        assert_eq!(count(&mut client, &embedded), 2, "{table}");
+    }
+    client
+        .batch_execute(
+            "UPDATE one SET body = 'new' WHERE id = 'a'; UPDATE one SET id = 'c' WHERE id = 'a'; DELETE FROM one WHERE id = 'b';
+             UPDATE two SET body = 'new', note = 'm' WHERE a = 'a'; UPDATE two SET b = 'z' WHERE a = 'a'; DELETE FROM two WHERE a = 'b'",
+        )
+        .unwrap();
+    process(&mut client);
+    assert_eq!(waiting(&mut client), 0);
+}
