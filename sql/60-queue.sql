@@ -160,6 +160,8 @@ DECLARE
             SELECT j.ctid FROM infinity_embed.jobs AS j WHERE j.target_id = %1$s AND j.key = k.key FOR UPDATE) AS j))';
     new_key text;
     old_key text;
+    gone text;
+    is_rekeyed boolean;
     noted bigint := 0;
     named text;
 BEGIN
@@ -189,15 +191,23 @@ BEGIN
             EXECUTE format(note || ' FROM infinity_embed_new AS n', target.id, new_key);
             GET DIAGNOSTICS noted = ROW_COUNT;
         WHEN 'UPDATE' THEN
-            EXECUTE format(note || ' FROM (SELECT *, %s AS infinity_embed_key FROM infinity_embed_new AS n) AS n
-                 LEFT JOIN (SELECT *, %s AS infinity_embed_key FROM infinity_embed_old AS o) AS o USING (infinity_embed_key)
-                 WHERE o.infinity_embed_key IS NULL OR %s',
-                target.id, 'n.infinity_embed_key', new_key, old_key,
-                infinity_embed.difference(TG_RELID, target.source_columns));
-            GET DIAGNOSTICS noted = ROW_COUNT;
-            -- Of rows whose key has changed.
-            EXECUTE format(forget, target.id,
-                format('SELECT %s FROM infinity_embed_old AS o EXCEPT ALL SELECT %s FROM infinity_embed_new AS n', old_key, new_key));
+            gone := format('SELECT %s FROM infinity_embed_old AS o EXCEPT ALL SELECT %s FROM infinity_embed_new AS n',
+                           old_key, new_key);
+            EXECUTE format('SELECT EXISTS (%s)', gone) INTO is_rekeyed;
+            IF is_rekeyed THEN
+                -- A key may have gone from one row to another, which may have waited under its old one.
+                EXECUTE format(note || ' FROM infinity_embed_new AS n', target.id, new_key);
+                GET DIAGNOSTICS noted = ROW_COUNT;
+                EXECUTE format(forget, target.id, gone);
+            ELSE
+                -- The same keys belong to the same rows: a primary key that is not deferrable cannot be permuted.
+                EXECUTE format(note || ' FROM (SELECT *, %s AS infinity_embed_key FROM infinity_embed_new AS n) AS n
+                     JOIN (SELECT *, %s AS infinity_embed_key FROM infinity_embed_old AS o) AS o USING (infinity_embed_key)
+                     WHERE %s',
+                    target.id, 'n.infinity_embed_key', new_key, old_key,
+                    infinity_embed.difference(TG_RELID, target.source_columns));
+                GET DIAGNOSTICS noted = ROW_COUNT;
+            END IF;
         WHEN 'DELETE' THEN
             EXECUTE format(forget, target.id, format('SELECT %s FROM infinity_embed_old AS o', old_key));
         WHEN 'TRUNCATE' THEN

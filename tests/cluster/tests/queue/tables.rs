@@ -271,3 +271,29 @@ fn keys_and_sources_may_have_collations_of_their_own() {
     process(&mut client);
     assert_eq!(waiting(&mut client), 0);
 }
+
+#[test]
+fn keys_that_shift_from_row_to_row_lose_none() {
+    let server = server(Duration::ZERO);
+    let database = database(&server);
+    database.run(
+        "CREATE TABLE docs (id int PRIMARY KEY, body text, embedding real[]);
+         INSERT INTO docs VALUES (2, 'same');
+         SELECT infinity_embed.auto_embed('docs', 'body', 'embedding')",
+    );
+    let mut client = database.client();
+    process(&mut client);
+    // What waits under 1 takes the key of a row that is embedded already, and lies behind it, so that it moves last.
+    client
+        .batch_execute("INSERT INTO docs VALUES (1, 'same'); UPDATE docs SET id = id + 1")
+        .unwrap();
+    assert_eq!(
+        count(&mut client, "docs WHERE embedding IS NULL AND id = 2"),
+        1
+    );
+    process(&mut client);
+    assert_eq!(count(&mut client, "docs WHERE embedding IS NULL"), 0);
+    // A statement that keeps its keys and sources makes no work.
+    client.batch_execute("UPDATE docs SET body = body").unwrap();
+    assert_eq!(waiting(&mut client), 0);
+}
