@@ -221,6 +221,11 @@ fn build<S: Copy, T: Element + From<S>>(
     let header = size_of::<pg_sys::ArrayType>();
     let overhead = (header + 8 * lengths.len()).next_multiple_of(8);
     let size = overhead + size_of::<T>() * values.len();
+    // PostgreSQL's MaxArraySize: its own functions refuse longer ones, so nobody could print or dump one.
+    const MAX_ELEMENTS: usize = MAX_VALUE_BYTES / size_of::<pg_sys::Datum>();
+    if values.len() > MAX_ELEMENTS {
+        return Err(SqlError::too_many_elements(values.len(), MAX_ELEMENTS));
+    }
     if size > MAX_VALUE_BYTES {
         return Err(SqlError::value_too_large(lengths, size, MAX_VALUE_BYTES));
     }

@@ -230,6 +230,8 @@ pub(crate) fn score_document(document: &Vectors, query: &Prepared) -> Result<f64
         Vectors::Multivector(value) => {
             let view = value.view()?;
             query.check_dim(view.dim())?;
+            view.check_values(&mut poll)
+                .map_err(multivector::Error::Corrupt)?;
             match view.payload() {
                 Payload::F32(values) => query.sum(|chunk| chunk.score_f32(&values)),
                 Payload::F16(bytes) => query.sum(|chunk| chunk.score_f16(bytes)),
@@ -240,14 +242,6 @@ pub(crate) fn score_document(document: &Vectors, query: &Prepared) -> Result<f64
     }?;
     if score.is_finite() {
         return Ok(score);
-    }
-    // Stored values are finite unless the page was damaged: a scan over them to make sure would cost
-    // more than the score, so it is made only where the score looks wrong.
-    if let Vectors::Multivector(value) = document {
-        value
-            .view()?
-            .check_values(&mut poll)
-            .map_err(multivector::Error::Corrupt)?;
     }
     Err(SqlError::score_overflows())
 }

@@ -133,6 +133,13 @@ impl SqlError {
         )
     }
 
+    pub(crate) fn too_many_elements(elements: usize, limit: usize) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("array of {elements} values exceeds the limit of {limit}"),
+        )
+    }
+
     pub(crate) fn value_too_large(lengths: &[usize], size: usize, limit: usize) -> SqlError {
         let shape: Vec<String> = lengths.iter().map(usize::to_string).collect();
         SqlError::new(

@@ -8,6 +8,8 @@ use pgrx::{fcinfo, pg_extern, pg_sys};
 
 use crate::sql_type::sql_type;
 
+/// Average width of a column whose values lie in TOAST, at most: 18 bytes each, and some that are short.
+const WIDTH_OF_POINTERS: i32 = 24;
 /// The call itself, in units of `cpu_operator_cost`.
 const CALL_OPERATORS: f64 = 100.0;
 /// Of so many partitions the sizes are looked up, spread evenly; planning asks several times.
@@ -207,9 +209,15 @@ unsafe fn column_of(
     unsafe {
         let tuples = (*relation).tuples.max(0.0);
         let width = pg_sys::get_attavgwidth((*entry).relid, column).max(0);
+        // Wider values than a TOAST pointer lie in the table itself; what another column has there is not theirs.
+        let is_inline = width > WIDTH_OF_POINTERS;
         Column {
             tuples,
-            toast_blocks: toast_blocks((*entry).relid),
+            toast_blocks: if is_inline {
+                0.0
+            } else {
+                toast_blocks((*entry).relid)
+            },
             bytes: tuples * f64::from(width),
         }
     }

@@ -18,7 +18,7 @@
 //! | f32 | 4 m dim | 4e-7 | 1.00 |
 //! | f16 ([`encode_f16`]) | 2 m dim | 1e-4 | .9997 |
 //! | int8 ([`encode_int8`]) | m (dim + 4) | 0.3 % | .998 |
-//! | bit ([`encode_bit`]) | 8 + dim + m (1 + ⌈dim / 8⌉) | rough | .845 |
+//! | bit ([`encode_bit`]) | 8 + dim + m (1 + ⌈dim / 8⌉) | rough | .84 |
 //!
 //! Relative error of a document's score, largest seen on real ColBERT vectors; agreement over 300 queries on 3000
 //! abstracts (SciFact). The bounds that hold always stand with [`Query`]'s functions, the exact layouts in

@@ -17,7 +17,7 @@ use crate::encode::encode;
 use crate::error::{Corrupt, Error};
 use crate::layout::{HEADER_BYTES, VERSION, encoded_size};
 use crate::poll::{BLOCK, Poll};
-use crate::shape::Shape;
+use crate::shape::{MAX_BYTES, Shape};
 use crate::view::View;
 
 /// Writes the wire form of a value, which is as long as the value: every byte of `out`.
@@ -72,6 +72,14 @@ pub fn receive(message: &[u8], poll: Poll<'_>) -> Result<Vec<u8>, Error> {
     let count = |bytes| u32::from_be_bytes(bytes) as usize;
     let shape = Shape::new(count([t0, t1, t2, t3]), count([d0, d1, d2, d3]))?;
     let expected = encoded_size(element, shape)?;
+    // What could not be decoded could be neither printed nor dumped.
+    let bytes = size_of::<f32>() * shape.values();
+    if bytes > MAX_BYTES {
+        return Err(Error::TooLarge {
+            bytes,
+            max: MAX_BYTES,
+        });
+    }
     if message.len() != expected {
         return Err(Error::Binary(Corrupt::Length {
             len: message.len(),

@@ -109,6 +109,15 @@ fn messages_of_another_form_are_refused() {
             ..
         })
     ));
+    // So is what decoded would be one, although its bits are 66 MB: nobody could read it.
+    let bits = [1, 4, 0, 0, 0, 0, 62, 128, 0, 0, 128, 0];
+    assert!(matches!(
+        receive(&bits, &mut || ()),
+        Err(Error::TooLarge {
+            bytes: 2_097_152_000,
+            ..
+        })
+    ));
 }
 
 #[test]

@@ -150,7 +150,19 @@ fn corrupt_documents_are_data_corruption_or_harmless_and_never_a_crash() {
         let rows = client.query(&outcomes, &[place, &USES.as_slice()]);
         // The server's end is the end of the session.
         let rows = rows.unwrap_or_else(|error| panic!("{}: {error:?}", shown(value)));
-        for row in rows {
+        let is_unreadable = |usage: &str| {
+            rows.iter()
+                .any(|row| row.get::<_, &str>(0) == usage && row.get::<_, &str>(1) == "XX001")
+        };
+        // What cannot be read is not scored either.
+        for usage in USES.iter().filter(|usage| usage.contains("maxsim")) {
+            assert!(
+                !is_unreadable("{}::real[]") || is_unreadable(usage),
+                "{usage} takes {}",
+                shown(value)
+            );
+        }
+        for row in &rows {
             match row.get(1) {
                 "XX001" => refused += 1,
                 // Huge numbers are sound ones, but their products overflow.
