@@ -7,6 +7,7 @@ pub(crate) use multivector::MAX_BYTES as MAX_VALUE_BYTES;
 pub(crate) use multivector::layout::LENGTH_WORD_BYTES;
 use pgrx::pg_sys;
 
+use crate::error::SqlError;
 use crate::interrupt::poll;
 
 const BLOCK_BYTES: usize = 1 << 20;
@@ -39,13 +40,27 @@ pub(crate) fn copy(bytes: &[u8]) -> pg_sys::Datum {
 }
 
 /// A copy of these bytes in Rust's memory.
-pub(crate) fn to_vec(bytes: &[u8]) -> Vec<u8> {
-    let mut copied = Vec::with_capacity(bytes.len());
+///
+/// # Errors
+/// 53200.
+pub(crate) fn to_vec(bytes: &[u8]) -> Result<Vec<u8>, SqlError> {
+    let mut copied = room(bytes.len())?;
     for block in bytes.chunks(BLOCK_BYTES) {
         poll();
         copied.extend_from_slice(block);
     }
-    copied
+    Ok(copied)
+}
+
+/// An empty vector with room for `len` elements: Rust would end the process where there is no memory for them.
+///
+/// # Errors
+/// 53200.
+pub(crate) fn room<T>(len: usize) -> Result<Vec<T>, SqlError> {
+    let mut made = Vec::new();
+    made.try_reserve_exact(len)
+        .map_err(|_| SqlError::out_of_memory(len.saturating_mul(size_of::<T>())))?;
+    Ok(made)
 }
 
 pub(crate) fn equal(left: &[u8], right: &[u8]) -> bool {

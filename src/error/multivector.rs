@@ -23,6 +23,7 @@ impl From<Error> for SqlError {
                 SqlError::new(Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message)
                     .hint("Normalize the vectors, or store them as f32.")
             }
+            Error::OutOfMemory { bytes } => SqlError::out_of_memory(bytes),
             Error::NumberOutOfRange { .. } => {
                 SqlError::new(Code::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message)
             }

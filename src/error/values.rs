@@ -133,6 +133,12 @@ impl SqlError {
         )
     }
 
+    /// Of Rust's memory; worded as PostgreSQL's own.
+    pub(crate) fn out_of_memory(bytes: usize) -> SqlError {
+        SqlError::new(Code::ERRCODE_OUT_OF_MEMORY, "out of memory")
+            .detail(format!("Failed on request of size {bytes}."))
+    }
+
     pub(crate) fn too_many_elements(elements: usize, limit: usize) -> SqlError {
         SqlError::new(
             Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,

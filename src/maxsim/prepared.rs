@@ -40,7 +40,7 @@ impl Prepared {
             })
             .collect();
         Ok(Prepared {
-            identity: varlena::to_vec(query.identity()),
+            identity: varlena::to_vec(query.identity())?,
             dim,
             tokens: values.len() / dim,
             chunks: chunks?,

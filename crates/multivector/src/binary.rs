@@ -17,6 +17,7 @@ use crate::encode::encode;
 use crate::error::{Corrupt, Error};
 use crate::layout::{HEADER_BYTES, VERSION, encoded_size};
 use crate::poll::{BLOCK, Poll};
+use crate::room::zeros;
 use crate::shape::{MAX_BYTES, Shape};
 use crate::view::View;
 
@@ -86,12 +87,17 @@ pub fn receive(message: &[u8], poll: Poll<'_>) -> Result<Vec<u8>, Error> {
             expected,
         }));
     }
-    let mut payload = vec![0; sent.len()];
+    let mut payload = zeros(sent.len())?;
     swap_bytes(element, shape, sent, &mut payload, poll);
     element
         .check(&payload, shape, poll)
         .map_err(Error::Binary)?;
-    encode(&element.decode(&payload, shape, poll), shape, element, poll)
+    encode(
+        &element.decode(&payload, shape, poll)?,
+        shape,
+        element,
+        poll,
+    )
 }
 
 /// Copies a payload, its numbers turned from little-endian to big-endian, or back.

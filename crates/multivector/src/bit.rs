@@ -11,7 +11,9 @@
 //! Values in which every component reads like that are taken apart again, exactly ([`recover`]); all others are new.
 //! The mark makes a scale at most 1/1365 larger than the one that is scored.
 
+use crate::error::Error;
 use crate::poll::{Poll, row_blocks};
+use crate::room::{room, zeros};
 use crate::shape::Shape;
 
 /// Units u and v.
@@ -68,17 +70,17 @@ pub(crate) fn encode(values: &[f32], shape: Shape, out: &mut [u8], poll: Poll<'_
 }
 
 /// The marked components of a payload; no check.
-pub(crate) fn decode(payload: &[u8], shape: Shape, poll: Poll<'_>) -> Vec<f32> {
+pub(crate) fn decode(payload: &[u8], shape: Shape, poll: Poll<'_>) -> Result<Vec<f32>, Error> {
     let parts = Parts::read(payload, shape);
     if parts.is_zero() {
-        return vec![0.0; shape.values()];
+        return zeros(shape.values());
     }
     let mean: Vec<f32> = parts
         .mean
         .iter()
         .map(|&code| code as f32 * parts.mean_unit)
         .collect();
-    let mut values = Vec::with_capacity(shape.values());
+    let mut values = room(shape.values())?;
     let rows = parts.signs.chunks_exact(shape.dim().div_ceil(8));
     for (signs, &code) in rows.zip(&parts.scales) {
         poll();
@@ -92,7 +94,7 @@ pub(crate) fn decode(payload: &[u8], shape: Shape, poll: Poll<'_>) -> Vec<f32> {
         };
         values.extend(mean.iter().enumerate().map(signed));
     }
-    values
+    Ok(values)
 }
 
 /// Whether the numbers of a payload are such that all components are finite, and no bit is set that means nothing.
@@ -328,7 +330,7 @@ mod tests {
         assert_eq!(payload[8..], [128 + 64, 128, 128, 128, 0b11, 0b00]);
         let scale = 1.0 + 257.0 * unit / 4096.0;
         assert_eq!(
-            decode(&payload, shape, &mut || ()),
+            decode(&payload, shape, &mut || ()).unwrap(),
             [2.0 + scale, scale, 2.0 - scale, -scale]
         );
     }
@@ -338,7 +340,7 @@ mod tests {
         for values in [[1.0, 1.0], [-3.0, 3.0], [0.5, -0.5]] {
             let shape = Shape::new(1, 2).unwrap();
             assert_eq!(recover(&values, shape, &mut || ()), None);
-            let decoded = decode(&encoded(&values, shape), shape, &mut || ());
+            let decoded = decode(&encoded(&values, shape), shape, &mut || ()).unwrap();
             for (value, found) in values.iter().zip(&decoded) {
                 assert!((value / found - 1.0).abs() < 0.01, "{value} became {found}");
             }

@@ -57,6 +57,10 @@ impl Builder {
                 max: MAX_BYTES,
             });
         }
+        let grown = self.values.try_reserve(1);
+        grown.map_err(|_| Error::OutOfMemory {
+            bytes: 2 * size_of_val(self.values.as_slice()),
+        })?;
         self.values.push(value);
         Ok(())
     }

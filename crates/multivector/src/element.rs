@@ -10,6 +10,7 @@ use std::ops::Range;
 use crate::bit;
 use crate::error::{Corrupt, Error};
 use crate::poll::{BLOCK, Poll, blocks};
+use crate::room::room;
 use crate::shape::Shape;
 
 /// How components are stored.
@@ -171,12 +172,20 @@ impl ElementType {
     }
 
     /// The components of a payload. No check: what `payload` holds becomes some number, NaN and infinity included.
-    pub(crate) fn decode(self, payload: &[u8], shape: Shape, poll: Poll<'_>) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn decode(
+        self,
+        payload: &[u8],
+        shape: Shape,
+        poll: Poll<'_>,
+    ) -> Result<Vec<f32>, Error> {
         let fits = "shape and size agree";
         if self == ElementType::Bit {
             return bit::decode(payload, shape, poll);
         }
-        let mut values = Vec::with_capacity(shape.values());
+        let mut values = room(shape.values())?;
         for tokens in blocks(shape, poll) {
             let [scales, components] = self.parts(&tokens, shape);
             let components = &payload[components];
@@ -195,7 +204,7 @@ impl ElementType {
                 }
             }
         }
-        values
+        Ok(values)
     }
 
     /// Where in a payload the scales and the components of some tokens stand; not of bit.

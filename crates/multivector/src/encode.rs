@@ -7,6 +7,7 @@ use crate::element::ElementType;
 use crate::error::Error;
 use crate::layout::{HEADER_BYTES, encoded_size, write_header};
 use crate::poll::{Poll, row_blocks};
+use crate::room::zeros;
 use crate::shape::Shape;
 use crate::view::View;
 
@@ -23,7 +24,7 @@ pub fn encode(
     element: ElementType,
     poll: Poll<'_>,
 ) -> Result<Vec<u8>, Error> {
-    let mut out = vec![0; encoded_size(element, shape)?];
+    let mut out = zeros(encoded_size(element, shape)?)?;
     encode_into(values, shape, element, &mut out, poll)?;
     Ok(out)
 }
@@ -62,7 +63,7 @@ pub fn encode_into(
 pub fn convert(view: View<'_>, element: ElementType, poll: Poll<'_>) -> Result<Vec<u8>, Error> {
     if view.element_type() == element {
         view.check_values(poll)?;
-        return Ok(view.to_vec(poll));
+        return view.to_vec(poll);
     }
     encode(&view.values(poll)?, view.shape(), element, poll)
 }

@@ -32,6 +32,11 @@ pub enum Error {
         /// The limit in bytes.
         max: usize,
     },
+    /// There is not as much memory (53200).
+    OutOfMemory {
+        /// How much was asked for.
+        bytes: usize,
+    },
     /// Token vectors are not all of one dimension (22000).
     Ragged {
         /// Index of the token that differs, from 0.
@@ -172,6 +177,7 @@ impl fmt::Display for Error {
                 f,
                 "multivector cannot have more than {MAX_TOKENS} tokens, not {tokens}"
             ),
+            Error::OutOfMemory { bytes } => write!(f, "out of memory for {bytes} bytes"),
             Error::TooLarge { bytes, max } => write!(
                 f,
                 "multivector of {bytes} bytes is larger than the limit of {max} bytes"

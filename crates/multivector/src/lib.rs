@@ -35,6 +35,7 @@ mod functions;
 mod number;
 mod poll;
 mod pool;
+mod room;
 mod shape;
 mod typmod;
 mod view;

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use crate::error::Error;
+use crate::room::room;
 use crate::shape::Shape;
 
 /// Called again and again while a value is worked on; it may unwind.
@@ -34,10 +36,10 @@ pub(crate) fn row_blocks<'a>(
 }
 
 /// A copy of some components.
-pub(crate) fn copy(values: &[f32], poll: Poll<'_>) -> Vec<f32> {
-    let mut copied = Vec::with_capacity(values.len());
+pub(crate) fn copy(values: &[f32], poll: Poll<'_>) -> Result<Vec<f32>, Error> {
+    let mut copied = room(values.len())?;
     for block in row_blocks(values, 1, poll) {
         copied.extend_from_slice(block);
     }
-    copied
+    Ok(copied)
 }

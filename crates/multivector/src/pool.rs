@@ -36,7 +36,7 @@ pub fn pool(view: View<'_>, factor: usize, poll: Poll<'_>) -> Result<Vec<u8>, Er
     }
     let values = view.values(poll)?;
     if factor == 1 {
-        return Ok(view.to_vec(poll));
+        return view.to_vec(poll);
     }
     let element = view.element_type();
     let (pooled, shape) = pool_rows(&values, view.shape(), factor, element.largest(), poll)?;
@@ -53,7 +53,7 @@ fn pool_rows(
 ) -> Result<(Vec<f32>, Shape), Error> {
     let dim = shape.dim();
     let pooled = Shape::new((shape.tokens() / factor).max(1), dim)?;
-    let mut directions = copy(values, poll);
+    let mut directions = copy(values, poll)?;
     normalize_rows(&mut directions, shape, poll);
     let labels = ward::cluster(&mut directions, dim, pooled.tokens(), poll);
     // Rows by cluster; the sort is stable, so sums are in the order of tokens.

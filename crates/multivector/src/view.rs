@@ -10,6 +10,7 @@ use crate::element::ElementType;
 use crate::error::{Corrupt, Error};
 use crate::layout::{HEADER_BYTES, read_header};
 use crate::poll::{BLOCK, Poll, copy};
+use crate::room::room;
 use crate::shape::{MAX_BYTES, Shape};
 
 /// A multivector in borrowed bytes whose header, shape and length agree.
@@ -96,13 +97,13 @@ impl<'a> View<'a> {
     }
 
     /// A copy of the whole value.
-    pub(crate) fn to_vec(self, poll: Poll<'_>) -> Vec<u8> {
-        let mut copied = Vec::with_capacity(self.bytes.len());
+    pub(crate) fn to_vec(self, poll: Poll<'_>) -> Result<Vec<u8>, Error> {
+        let mut copied = room(self.bytes.len())?;
         for block in self.bytes.chunks(BLOCK) {
             poll();
             copied.extend_from_slice(block);
         }
-        copied
+        Ok(copied)
     }
 
     /// The bytes after the header.
@@ -118,7 +119,10 @@ impl<'a> View<'a> {
         match self.element {
             ElementType::F32 => Payload::F32(match bytemuck::try_cast_slice(bytes) {
                 Ok(values) => Cow::Borrowed(values),
-                Err(_) => Cow::Owned(self.element.decode(bytes, self.shape, &mut || ())),
+                Err(_) => Cow::Owned({
+                    let copied = self.element.decode(bytes, self.shape, &mut || ());
+                    copied.expect("memory for a document that lies askew")
+                }),
             }),
             ElementType::F16 => Payload::F16(bytes),
             ElementType::Int8 => Payload::Int8(bytes),
@@ -132,7 +136,7 @@ impl<'a> View<'a> {
     /// As [`View::values`].
     pub fn to_values(self, poll: Poll<'_>) -> Result<Vec<f32>, Error> {
         Ok(match self.values(poll)? {
-            Cow::Borrowed(values) => copy(values, poll),
+            Cow::Borrowed(values) => copy(values, poll)?,
             Cow::Owned(values) => values,
         })
     }
@@ -152,7 +156,10 @@ impl<'a> View<'a> {
         self.check_values(poll)?;
         Ok(match self.payload() {
             Payload::F32(values) => values,
-            _ => Cow::Owned(self.element.decode(self.payload_bytes(), self.shape, poll)),
+            _ => Cow::Owned(
+                self.element
+                    .decode(self.payload_bytes(), self.shape, poll)?,
+            ),
         })
     }
 }
