@@ -112,7 +112,8 @@ fn binary_values_of_another_form_are_refused_by_their_sqlstate() {
         (4, &[0, 0, 255, 255], "54000"),              // too many
         (8, &[0, 0, 0, 0], "22000"),                  // no token
         (8, &[255, 255, 255, 255], "54000"),          // too many
-        (4, &[0, 0, 62, 128, 0, 0, 128, 0], "22P03"), // 500 MB that are not there
+        (4, &[0, 0, 16, 0, 0, 0, 128, 0], "22P03"),   // 128 MB that are not there
+        (4, &[0, 0, 62, 128, 0, 0, 128, 0], "54000"), // would be 2 GB decoded
         (12, &f32::NAN.to_be_bytes(), "22P03"),       // a scale
         (12, &(-1.0f32).to_be_bytes(), "22P03"),
         (20, &[0], "22P03"), // a code
