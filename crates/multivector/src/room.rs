@@ -1,5 +1,8 @@
 //! Memory for as much as a value may take: a failure to get it is an error here, where Rust would end the process.
 
+use bytemuck::Zeroable;
+use bytemuck::allocation::try_zeroed_vec;
+
 use crate::error::Error;
 
 /// An empty vector with room for `len` elements.
@@ -15,14 +18,14 @@ pub(crate) fn room<T>(len: usize) -> Result<Vec<T>, Error> {
     Ok(made)
 }
 
-/// As many zeros.
+/// As many zeros; pages that the system has yet to make, so that none of it takes time here.
 ///
 /// # Errors
 /// As [`room`].
-pub(crate) fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, Error> {
-    let mut made = room(len)?;
-    made.resize(len, T::default());
-    Ok(made)
+pub(crate) fn zeros<T: Zeroable>(len: usize) -> Result<Vec<T>, Error> {
+    try_zeroed_vec(len).map_err(|()| Error::OutOfMemory {
+        bytes: len.saturating_mul(size_of::<T>()),
+    })
 }
 
 #[cfg(test)]
