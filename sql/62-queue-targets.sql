@@ -122,6 +122,19 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.source_of(regclass, text) IS
     'checks the source of auto_embed()';
 
+CREATE FUNCTION infinity_embed.primary_key(relation regclass) RETURNS name[]
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 100
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT array_agg(a.attname ORDER BY k.place)
+    FROM pg_index AS i
+    CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(number, place)
+    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
+    WHERE i.indrelid = relation AND i.indisprimary AND i.indimmediate AND k.place <= i.indnkeyatts
+$function$;
+COMMENT ON FUNCTION infinity_embed.primary_key(regclass) IS
+    'columns of the primary key, NULL without one that is not deferrable';
+
 CREATE FUNCTION infinity_embed.checked_key(relation regclass) RETURNS name[]
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 1000
     SET search_path = pg_catalog, pg_temp
@@ -144,11 +157,7 @@ BEGIN
             HINT = format('Call auto_embed() for %s.', (SELECT a.relid FROM pg_partition_ancestors(relation) AS a
                           WHERE NOT (SELECT c.relispartition FROM pg_class AS c WHERE c.oid = a.relid)));
     END IF;
-    SELECT array_agg(a.attname ORDER BY k.place) INTO key_columns
-    FROM pg_index AS i
-    CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(number, place)
-    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
-    WHERE i.indrelid = relation AND i.indisprimary AND i.indimmediate AND k.place <= i.indnkeyatts;
+    key_columns := infinity_embed.primary_key(relation);
     IF key_columns IS NULL THEN
         RAISE EXCEPTION '% has no primary key', relation USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'Add one that is not deferrable: jobs name rows by it.';

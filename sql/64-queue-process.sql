@@ -121,6 +121,7 @@ AS $function$
 DECLARE
     moment constant timestamptz := clock_timestamp();
     number constant bigint := nextval('infinity_embed.claims');
+    rekeyed constant text := 'the primary key has changed: call infinity_embed.auto_embed() again';
     candidate record;
     target infinity_embed.targets;
     wanted integer;
@@ -139,6 +140,12 @@ BEGIN
         ORDER BY kind.is_backfill <> (number % 4 = 0), oldest.not_before
     LOOP
         target := candidate.target;
+        -- Its jobs do not name single rows any more.
+        IF infinity_embed.primary_key(target.relation) IS DISTINCT FROM target.key_columns THEN
+            UPDATE infinity_embed.targets AS t SET problem = rekeyed
+            WHERE t.id = target.id AND t.problem IS DISTINCT FROM rekeyed;
+            CONTINUE;
+        END IF;
         wanted := CASE WHEN target.problem IS NOT NULL THEN 1
                        WHEN target.kind = 'image' THEN image_jobs ELSE text_jobs END;
         places := infinity_embed.ready_jobs(target.id, candidate.is_backfill, moment, wanted);

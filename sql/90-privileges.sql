@@ -24,6 +24,7 @@ REVOKE ALL ON FUNCTION
     infinity_embed.difference(regclass, name[]),
     infinity_embed.key_match(infinity_embed.targets, text),
     infinity_embed.statements(infinity_embed.targets),
+    infinity_embed.primary_key(regclass),
     infinity_embed.checked_key(regclass),
     infinity_embed.multivector_type(),
     infinity_embed.forget_rows(integer[]),

@@ -263,7 +263,8 @@ fn keep_definition(claim: &Claim) -> bool {
     });
     as_extension_owner(|| {
         execute(
-            "SELECT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.id = $1::integer AND t.version = $2::integer)",
+            "SELECT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.id = $1::integer AND t.version = $2::integer
+                 AND t.key_columns = infinity_embed.primary_key(t.relation))",
             &[
                 Value::Integer(Some(claim.target)),
                 Value::Integer(Some(claim.version)),

@@ -297,3 +297,30 @@ fn keys_that_shift_from_row_to_row_lose_none() {
     client.batch_execute("UPDATE docs SET body = body").unwrap();
     assert_eq!(waiting(&mut client), 0);
 }
+
+#[test]
+fn a_changed_primary_key_stops_a_column_until_it_is_switched_on_again() {
+    let server = server(Duration::ZERO);
+    let database = database(&server);
+    database.run(
+        "CREATE TABLE docs (id int PRIMARY KEY, tenant int DEFAULT 1, body text, embedding real[]);
+         SELECT infinity_embed.auto_embed('docs', 'body', 'embedding');
+         INSERT INTO docs VALUES (1, 1, 'one');
+         ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (tenant, id);
+         INSERT INTO docs VALUES (1, 2, 'another one')",
+    );
+    let mut client = database.client();
+    process(&mut client);
+    let embedded = "docs WHERE embedding IS NOT NULL";
+    assert_eq!(count(&mut client, embedded), 0);
+    let problem: String = client
+        .query_one("SELECT problem FROM infinity_embed.status", &[])
+        .unwrap()
+        .get(0);
+    assert!(problem.contains("primary key has changed"), "{problem}");
+    client
+        .batch_execute("SELECT infinity_embed.auto_embed('docs', 'body', 'embedding')")
+        .unwrap();
+    process(&mut client);
+    assert_eq!((count(&mut client, embedded), waiting(&mut client)), (2, 0));
+}
