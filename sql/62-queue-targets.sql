@@ -79,13 +79,13 @@ CREATE FUNCTION infinity_embed.source_of(relation regclass, expression text, OUT
 AS $function$
 DECLARE
     type oid;
-    category "char";
+    volatile_function text;
 BEGIN
     SELECT quote_ident(a.attname), ARRAY[a.attname], a.atttypid INTO source, source_columns, type
     FROM pg_attribute AS a
     WHERE a.attrelid = relation AND a.attname = expression AND a.attnum > 0 AND NOT a.attisdropped;
     IF NOT FOUND THEN
-        EXECUTE format('CREATE TEMPORARY VIEW infinity_embed_source AS SELECT (%s) AS source FROM %s',
+        EXECUTE format('CREATE TEMPORARY VIEW infinity_embed_source AS SELECT (%s) AS source FROM %s AS t',
                        expression, relation);
         SELECT a.atttypid INTO type FROM pg_attribute AS a
         WHERE a.attrelid = 'pg_temp.infinity_embed_source'::regclass AND a.attnum = 1;
@@ -96,7 +96,18 @@ BEGIN
         LEFT JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND a.attnum > 0
         WHERE r.ev_class = 'pg_temp.infinity_embed_source'::regclass
         HAVING bool_and(d.refobjid = relation);
+        -- In the parsed expression, since what depends on built-in functions is not recorded.
+        SELECT p.oid::regprocedure::text INTO volatile_function
+        FROM pg_rewrite AS r
+        CROSS JOIN regexp_matches(r.ev_action::text, ':(?:op)?funcid (\d+)', 'g') AS called(number)
+        JOIN pg_proc AS p ON p.oid = called.number[1]::oid
+        WHERE r.ev_class = 'pg_temp.infinity_embed_source'::regclass AND p.provolatile = 'v' LIMIT 1;
         DROP VIEW pg_temp.infinity_embed_source;
+        IF volatile_function IS NOT NULL THEN
+            RAISE EXCEPTION 'source calls the volatile function %', volatile_function
+                USING ERRCODE = 'invalid_parameter_value',
+                      HINT = 'An embedding is written only if its source is still the same. Declare the function STABLE if the row alone decides its result.';
+        END IF;
         IF source_columns IS NULL OR array_position(source_columns, NULL) = 1 THEN
             RAISE EXCEPTION 'source must be made of columns of %', relation
                 USING ERRCODE = 'invalid_parameter_value',
@@ -223,6 +234,15 @@ BEGIN
                 USING ERRCODE = 'object_not_in_prerequisite_state',
                       DETAIL = 'Embeddings of two models, or with and without normalization, cannot be ranked together.',
                       HINT = 'Add a column, call auto_embed() for it with the new model, and drop the old column when the new one is filled.';
+        END IF;
+    END IF;
+    -- What fills it was remembered by nobody, so that it may be another model's.
+    IF before.id IS NULL AND only_missing THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %I IS NOT NULL)', relation, target) INTO is_used;
+        IF is_used THEN
+            RAISE EXCEPTION 'column "%" of % holds values of which it is not known that model "%" made them', target, relation, model
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'Leave only_missing out to embed all rows, or empty the column first.';
         END IF;
     END IF;
     is_changed := before.id IS NOT NULL

@@ -100,13 +100,14 @@ fn the_code_of_a_tables_owner_runs_as_its_owner_even_without_login() {
              INSERT INTO theirs.log VALUES (current_user, current_setting('search_path'), TG_NAME);
              PERFORM set_config('search_path', 'theirs', false);
              RETURN NEW; END $$;
-         CREATE FUNCTION theirs.source(body text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+         CREATE FUNCTION theirs.source(body text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN
              INSERT INTO theirs.log VALUES (current_user, current_setting('search_path'), 'source');
              RETURN current_user || ' ' || body; END $$;
          CREATE TABLE theirs.docs (id int PRIMARY KEY, body text, embedding real[]);
          CREATE TRIGGER before BEFORE UPDATE ON theirs.docs FOR EACH ROW EXECUTE FUNCTION theirs.note();
          RESET ROLE;
          SELECT infinity_embed.auto_embed('theirs.docs', source => 'theirs.source(body)', target => 'embedding');
+         ALTER FUNCTION theirs.source VOLATILE;
          INSERT INTO theirs.docs VALUES (1, 'one')"
     ));
     let mut client = database.client();
@@ -276,7 +277,7 @@ fn code_of_a_tables_owner_cannot_become_anybody_else() {
                  END;
              END LOOP;
          END $$;
-         CREATE FUNCTION theirs.source(body text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+         CREATE FUNCTION theirs.source(body text) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN
              PERFORM theirs.attack('source'); RETURN body; END $$;
          CREATE FUNCTION theirs.rise() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              PERFORM theirs.attack(TG_NAME); RETURN NEW; END $$;
@@ -293,7 +294,8 @@ fn code_of_a_tables_owner_cannot_become_anybody_else() {
     );
     database.client_as(&owner).batch_execute(&setup).unwrap();
     database.run(
-        "SELECT infinity_embed.auto_embed('theirs.docs', source => 'theirs.source(body)', target => 'embedding')",
+        "SELECT infinity_embed.auto_embed('theirs.docs', source => 'theirs.source(body)', target => 'embedding');
+         ALTER FUNCTION theirs.source VOLATILE",
     );
     let mut client = database.client();
     process(&mut client);

@@ -112,6 +112,7 @@ fn what_cannot_be_kept_embedded_is_refused() {
     let database = database(&server);
     database.run(
         "CREATE TABLE docs (id int PRIMARY KEY, body text, n int, embedding real[]);
+         CREATE FUNCTION rolled(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN $1 || random(); END';
          CREATE TABLE keyless (body text, embedding real[]);
          CREATE TABLE later (id int PRIMARY KEY DEFERRABLE, body text, embedding real[]);
          CREATE VIEW seen AS SELECT * FROM docs;
@@ -136,6 +137,9 @@ fn what_cannot_be_kept_embedded_is_refused() {
             "embedding",
             "42P01",
         ),
+        ("docs", "body || random()", "embedding", "22023"),
+        ("docs", "public.rolled(body)", "embedding", "22023"),
+        ("docs", "upper(docs.body)", "embedding", "42P01"),
         ("keyless", "body", "embedding", "55000"),
         ("later", "body", "embedding", "55000"),
         ("seen", "body", "embedding", "42809"),
@@ -179,6 +183,34 @@ fn a_second_model_needs_a_column_of_its_own() {
         .unwrap();
     client.batch_execute(&switch("second")).unwrap();
     assert_eq!(waiting(&mut client), 5);
+}
+
+#[test]
+fn only_missing_does_not_fill_up_a_column_of_an_unknown_model() {
+    let server = server(Duration::ZERO);
+    let database = crate::passages(&server, 3);
+    let mut client = database.client();
+    process(&mut client);
+    let switch_on = |only_missing: bool| {
+        format!(
+            "SELECT infinity_embed.auto_embed('passages', 'body', 'embedding', model => 'other', only_missing => {only_missing})"
+        )
+    };
+    client
+        .batch_execute(
+            "SELECT infinity_embed.stop_auto_embed('passages'); INSERT INTO passages VALUES (4, 'four')",
+        )
+        .unwrap();
+    let error = database_error(client.batch_execute(&switch_on(true)));
+    assert_eq!(error.code().code(), "55000", "{error}");
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("only_missing")),
+        "{error:?}"
+    );
+    client.batch_execute(&switch_on(false)).unwrap();
+    assert_eq!(waiting(&mut client), 4);
 }
 
 #[test]
