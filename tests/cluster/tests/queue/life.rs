@@ -114,7 +114,8 @@ fn a_worker_writes_whatever_transactions_the_database_prefers() {
 
 #[test]
 fn switching_it_off_ends_a_running_worker_after_its_batch() {
-    let server = server(Duration::from_millis(50));
+    // Slow enough that three batches take longer than the worker takes to notice.
+    let server = server(Duration::from_millis(200));
     let database = passages_with_worker(&server, 1_000);
     let mut client = database.client();
     let worker = start_worker(&database, &mut client);
