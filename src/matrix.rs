@@ -119,7 +119,7 @@ impl Matrix {
 }
 
 fn narrow(values: &[f64], role: &'static str) -> Result<Vec<f32>, SqlError> {
-    let mut narrowed = varlena::room(values.len())?;
+    let mut narrowed = multivector::room(values.len())?;
     for block in values.chunks(BLOCK) {
         poll();
         for &value in block {

@@ -44,23 +44,12 @@ pub(crate) fn copy(bytes: &[u8]) -> pg_sys::Datum {
 /// # Errors
 /// 53200.
 pub(crate) fn to_vec(bytes: &[u8]) -> Result<Vec<u8>, SqlError> {
-    let mut copied = room(bytes.len())?;
+    let mut copied = multivector::room(bytes.len())?;
     for block in bytes.chunks(BLOCK_BYTES) {
         poll();
         copied.extend_from_slice(block);
     }
     Ok(copied)
-}
-
-/// An empty vector with room for `len` elements: Rust would end the process where there is no memory for them.
-///
-/// # Errors
-/// 53200.
-pub(crate) fn room<T>(len: usize) -> Result<Vec<T>, SqlError> {
-    let mut made = Vec::new();
-    made.try_reserve_exact(len)
-        .map_err(|_| SqlError::out_of_memory(len.saturating_mul(size_of::<T>())))?;
-    Ok(made)
 }
 
 pub(crate) fn equal(left: &[u8], right: &[u8]) -> bool {

@@ -171,8 +171,10 @@ impl Build {
         let asked = unsafe { options::lists(self.index) };
         let mut wanted = usize::MAX;
         let mut lists = None;
-        let count = picked.picked.len() as u64;
-        for (at, datum) in picked.picked.into_iter().enumerate() {
+        let rows = picked.seen;
+        let picked = picked.shuffled();
+        let count = picked.len() as u64;
+        for (at, datum) in picked.into_iter().enumerate() {
             if tokens.len() >= wanted {
                 break;
             }
@@ -180,7 +182,7 @@ impl Build {
             unsafe { tokens.add(type_, datum)? };
             // How many are wanted follows from how long documents are: known well enough soon.
             if at % 256 == 255 || at as u64 + 1 == count {
-                let all = tokens.tokens / tokens.documents * picked.seen;
+                let all = tokens.tokens / tokens.documents * rows;
                 let number = asked.unwrap_or_else(|| Codebook::lists_for(all));
                 wanted = Codebook::sample_size(number, all, tokens.dim, memory);
                 lists = Some(number).filter(|_| all >= TRAIN_AT || asked.is_some());

@@ -185,7 +185,7 @@ unsafe fn train(
         let type_ = DocumentType::of(index.relation);
         let snapshot = &raw mut pg_sys::SnapshotSelfData;
         let mut rows = Rows::open(heap, index.relation, snapshot);
-        for tid in picked.picked {
+        for tid in picked.shuffled() {
             if sample.len() >= wanted {
                 break;
             }

@@ -34,7 +34,7 @@ impl Random {
 
 /// Some of many, each with the same chance (Vitter's algorithm R).
 pub(super) struct Reservoir<T> {
-    pub(super) picked: Vec<T>,
+    picked: Vec<T>,
     pub(super) seen: u64,
     capacity: usize,
     random: Random,
@@ -60,6 +60,16 @@ impl<T> Reservoir<T> {
         }
         let at = self.random.below(self.seen) as usize;
         (at < self.capacity).then(|| std::mem::replace(&mut self.picked[at], make()))
+    }
+
+    /// What was picked, in an order that says nothing of where it came: who takes only the first of them still
+    /// takes a fair sample. The first stays where it is, since it says of which dimension an index is.
+    pub(super) fn shuffled(mut self) -> Vec<T> {
+        for end in (2..self.picked.len()).rev() {
+            let at = 1 + self.random.below(end as u64) as usize;
+            self.picked.swap(at, end);
+        }
+        self.picked
     }
 }
 

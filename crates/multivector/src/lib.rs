@@ -53,6 +53,7 @@ pub use functions::{mean, normalize, slice};
 pub use layout::encoded_size;
 pub use poll::Poll;
 pub use pool::pool;
+pub use room::room;
 pub use shape::{MAX_BYTES, MAX_DIM, MAX_TOKENS, Shape};
 pub use typmod::TypeModifier;
 pub use view::{Payload, View};

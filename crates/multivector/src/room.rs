@@ -9,7 +9,7 @@ use crate::error::Error;
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
-pub(crate) fn room<T>(len: usize) -> Result<Vec<T>, Error> {
+pub fn room<T>(len: usize) -> Result<Vec<T>, Error> {
     let mut made = Vec::new();
     made.try_reserve_exact(len)
         .map_err(|_| Error::OutOfMemory {
