@@ -59,7 +59,7 @@ COMMENT ON COLUMN infinity_embed.backfill.key IS 'the row''s primary key as text
 
 -- claim is a number per claimed batch. A change of the row while its job is claimed takes the claim
 -- away, so that whoever holds the batch can neither delete the job nor count against it.
-CREATE TABLE infinity_embed.jobs (
+CREATE TABLE infinity_embed.queue (
     target_id integer NOT NULL,
     key text COLLATE "C" NOT NULL,
     is_backfill boolean NOT NULL,
@@ -74,20 +74,20 @@ CREATE TABLE infinity_embed.jobs (
     error text,
     PRIMARY KEY (target_id, key)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
-COMMENT ON TABLE infinity_embed.jobs IS 'rows that wait for their embedding, one job each';
-COMMENT ON COLUMN infinity_embed.jobs.target_id IS 'the column to be embedded, in infinity_embed.targets';
-COMMENT ON COLUMN infinity_embed.jobs.key IS 'the row''s primary key as text; a composite one as an array';
-COMMENT ON COLUMN infinity_embed.jobs.is_backfill IS 'whether the row was there when auto_embed() was called, and has not changed since';
-COMMENT ON COLUMN infinity_embed.jobs.enqueued_at IS 'begin of the transaction that changed the row';
-COMMENT ON COLUMN infinity_embed.jobs.not_before IS 'when it may be tried, or tried again';
-COMMENT ON COLUMN infinity_embed.jobs.claim IS 'number of the batch that is being embedded; NULL while the job waits';
-COMMENT ON COLUMN infinity_embed.jobs.claimed_by IS 'process that embeds it';
-COMMENT ON COLUMN infinity_embed.jobs.leased_until IS 'when another process may take it in any case';
-COMMENT ON COLUMN infinity_embed.jobs.attempts IS 'how often the row itself failed; an outage of the server does not count';
-COMMENT ON COLUMN infinity_embed.jobs.dead IS 'failed too often: it waits for a change of the row or retry_dead()';
-COMMENT ON COLUMN infinity_embed.jobs.error IS 'why the last attempt failed';
-CREATE INDEX jobs_ready ON infinity_embed.jobs (target_id, is_backfill, not_before) WHERE NOT dead;
-COMMENT ON INDEX infinity_embed.jobs_ready IS 'finds the oldest jobs of a target';
+COMMENT ON TABLE infinity_embed.queue IS 'rows that wait for their embedding, one job each';
+COMMENT ON COLUMN infinity_embed.queue.target_id IS 'the column to be embedded, in infinity_embed.targets';
+COMMENT ON COLUMN infinity_embed.queue.key IS 'the row''s primary key as text; a composite one as an array';
+COMMENT ON COLUMN infinity_embed.queue.is_backfill IS 'whether the row was there when auto_embed() was called, and has not changed since';
+COMMENT ON COLUMN infinity_embed.queue.enqueued_at IS 'begin of the transaction that changed the row';
+COMMENT ON COLUMN infinity_embed.queue.not_before IS 'when it may be tried, or tried again';
+COMMENT ON COLUMN infinity_embed.queue.claim IS 'number of the batch that is being embedded; NULL while the job waits';
+COMMENT ON COLUMN infinity_embed.queue.claimed_by IS 'process that embeds it';
+COMMENT ON COLUMN infinity_embed.queue.leased_until IS 'when another process may take it in any case';
+COMMENT ON COLUMN infinity_embed.queue.attempts IS 'how often the row itself failed; an outage of the server does not count';
+COMMENT ON COLUMN infinity_embed.queue.dead IS 'failed too often: it waits for a change of the row or retry_dead()';
+COMMENT ON COLUMN infinity_embed.queue.error IS 'why the last attempt failed';
+CREATE INDEX queue_ready ON infinity_embed.queue (target_id, is_backfill, not_before) WHERE NOT dead;
+COMMENT ON INDEX infinity_embed.queue_ready IS 'finds the oldest jobs of a target';
 
 CREATE SEQUENCE infinity_embed.claims;
 COMMENT ON SEQUENCE infinity_embed.claims IS 'numbers the claimed batches';
@@ -96,7 +96,7 @@ SELECT pg_extension_config_dump('infinity_embed.targets', '');
 SELECT pg_extension_config_dump('infinity_embed.targets_id_seq', '');
 SELECT pg_extension_config_dump('infinity_embed.changes', '');
 SELECT pg_extension_config_dump('infinity_embed.backfill', '');
-SELECT pg_extension_config_dump('infinity_embed.jobs', '');
+SELECT pg_extension_config_dump('infinity_embed.queue', '');
 SELECT pg_extension_config_dump('infinity_embed.claims', '');
 
 -- Keys are compared as bytes, whatever the columns' collations.
@@ -155,9 +155,9 @@ DECLARE
     target infinity_embed.targets;
     note constant text := 'INSERT INTO infinity_embed.changes (target_id, key) SELECT %s, %s';
     -- Each job is looked up by its key: there may be millions, and few of them gone.
-    forget constant text := 'DELETE FROM infinity_embed.jobs WHERE ctid = ANY (ARRAY(
+    forget constant text := 'DELETE FROM infinity_embed.queue WHERE ctid = ANY (ARRAY(
         SELECT j.ctid FROM (%2$s ORDER BY 1) AS k(key) CROSS JOIN LATERAL (
-            SELECT j.ctid FROM infinity_embed.jobs AS j WHERE j.target_id = %1$s AND j.key = k.key FOR UPDATE) AS j))';
+            SELECT j.ctid FROM infinity_embed.queue AS j WHERE j.target_id = %1$s AND j.key = k.key FOR UPDATE) AS j))';
     new_key text;
     old_key text;
     gone text;
@@ -212,7 +212,7 @@ BEGIN
             EXECUTE format(forget, target.id, format('SELECT %s FROM infinity_embed_old AS o', old_key));
         WHEN 'TRUNCATE' THEN
             -- Of a truncated partition the jobs go when it is seen that their rows have gone.
-            DELETE FROM infinity_embed.jobs WHERE target_id = target.id AND target.relation = TG_RELID;
+            DELETE FROM infinity_embed.queue WHERE target_id = target.id AND target.relation = TG_RELID;
             DELETE FROM infinity_embed.changes WHERE target_id = target.id AND target.relation = TG_RELID;
             DELETE FROM infinity_embed.backfill WHERE target_id = target.id AND target.relation = TG_RELID;
         END CASE;

@@ -290,7 +290,7 @@ CREATE FUNCTION infinity_embed.forget_rows(ids integer[]) RETURNS bigint
     LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
 AS $function$
-    WITH jobs AS (DELETE FROM infinity_embed.jobs AS j WHERE j.target_id = ANY (ids) RETURNING j.target_id, j.key),
+    WITH jobs AS (DELETE FROM infinity_embed.queue AS j WHERE j.target_id = ANY (ids) RETURNING j.target_id, j.key),
     changes AS (DELETE FROM infinity_embed.changes AS c WHERE c.target_id = ANY (ids) RETURNING c.target_id, c.key),
     backfill AS (DELETE FROM infinity_embed.backfill AS b WHERE b.target_id = ANY (ids) RETURNING b.target_id, b.key)
     SELECT count(*) FROM (TABLE jobs UNION TABLE changes UNION TABLE backfill) AS rows
@@ -358,7 +358,7 @@ CREATE FUNCTION infinity_embed.requeue_dead(relation regclass) RETURNS bigint
     SET search_path = pg_catalog, pg_temp
 AS $function$
     WITH again AS (
-        UPDATE infinity_embed.jobs AS j SET dead = false, attempts = 0, not_before = now(), error = NULL
+        UPDATE infinity_embed.queue AS j SET dead = false, attempts = 0, not_before = now(), error = NULL
         FROM infinity_embed.targets AS t
         WHERE t.id = j.target_id AND t.relation = requeue_dead.relation AND j.dead
         RETURNING 1)

@@ -23,12 +23,12 @@ AS $function$
     WITH gone AS (
         DELETE FROM infinity_embed.targets AS t
         WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = t.relation))
-    DELETE FROM infinity_embed.jobs AS j
+    DELETE FROM infinity_embed.queue AS j
     WHERE NOT EXISTS (SELECT FROM infinity_embed.targets AS t
                       JOIN pg_class AS c ON c.oid = t.relation WHERE t.id = j.target_id);
     -- Claimed by a process that is gone, or that does something else by now.
-    UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL
-    FROM (SELECT j.ctid FROM infinity_embed.jobs AS j
+    UPDATE infinity_embed.queue AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL
+    FROM (SELECT j.ctid FROM infinity_embed.queue AS j
           WHERE j.claim IS NOT NULL AND NOT EXISTS (
               SELECT FROM pg_stat_get_activity(NULL) AS a
               WHERE a.pid = j.claimed_by AND a.state IS DISTINCT FROM 'idle'
@@ -51,7 +51,7 @@ BEGIN
         DELETE FROM infinity_embed.changes AS c WHERE c.ctid = ANY (ARRAY(
             SELECT c.ctid FROM infinity_embed.changes AS c LIMIT 10000 FOR UPDATE SKIP LOCKED))
         RETURNING c.target_id, c.key, c.changed_at)
-    INSERT INTO infinity_embed.jobs AS j (target_id, key, is_backfill, enqueued_at, not_before)
+    INSERT INTO infinity_embed.queue AS j (target_id, key, is_backfill, enqueued_at, not_before)
     SELECT n.target_id, n.key, false, min(n.changed_at), min(n.changed_at) FROM noted AS n
     JOIN infinity_embed.targets AS t ON t.id = n.target_id
     GROUP BY n.target_id, n.key ORDER BY n.target_id, n.key
@@ -60,14 +60,14 @@ BEGIN
         claimed_at = NULL, leased_until = NULL, attempts = 0, dead = false, error = NULL;
     IF wanted > (SELECT count(*) FROM (
             SELECT FROM infinity_embed.targets AS t
-            JOIN infinity_embed.jobs AS j ON j.target_id = t.id AND j.is_backfill AND NOT j.dead
+            JOIN infinity_embed.queue AS j ON j.target_id = t.id AND j.is_backfill AND NOT j.dead
              AND j.not_before <= clock_timestamp()
             WHERE j.claim IS NULL LIMIT wanted) AS ready) THEN
         WITH noted AS (
             DELETE FROM infinity_embed.backfill AS b WHERE b.ctid = ANY (ARRAY(
                 SELECT b.ctid FROM infinity_embed.backfill AS b LIMIT 10000 FOR UPDATE SKIP LOCKED))
             RETURNING b.target_id, b.key, b.changed_at)
-        INSERT INTO infinity_embed.jobs AS j (target_id, key, is_backfill, enqueued_at, not_before)
+        INSERT INTO infinity_embed.queue AS j (target_id, key, is_backfill, enqueued_at, not_before)
         SELECT n.target_id, n.key, true, min(n.changed_at), min(n.changed_at) FROM noted AS n
         JOIN infinity_embed.targets AS t ON t.id = n.target_id
         GROUP BY n.target_id, n.key ORDER BY n.target_id, n.key
@@ -90,7 +90,7 @@ AS $function$
     SELECT least(most, sum(ceil(waiting.count / waiting.batch::float8)))::bigint
     FROM (
         SELECT t.batch, (SELECT count(*) FROM (
-                   SELECT FROM infinity_embed.jobs AS j
+                   SELECT FROM infinity_embed.queue AS j
                    WHERE j.target_id = t.id AND NOT j.dead AND j.not_before <= clock_timestamp() AND j.claim IS NULL
                    LIMIT t.batch * most) AS ready)
         FROM (SELECT t.id, CASE t.kind WHEN 'image' THEN image_jobs ELSE text_jobs END AS batch
@@ -132,7 +132,7 @@ BEGIN
         SELECT t AS target, kind.is_backfill FROM infinity_embed.targets AS t
         CROSS JOIN (VALUES (false), (true)) AS kind(is_backfill)
         CROSS JOIN LATERAL (
-            SELECT j.not_before FROM infinity_embed.jobs AS j
+            SELECT j.not_before FROM infinity_embed.queue AS j
             WHERE j.target_id = t.id AND j.is_backfill = kind.is_backfill AND NOT j.dead AND j.not_before <= moment
               AND (j.claim IS NULL OR j.leased_until < moment)
             ORDER BY j.not_before LIMIT 1) AS oldest
@@ -154,7 +154,7 @@ BEGIN
                 || infinity_embed.ready_jobs(target.id, NOT candidate.is_backfill, moment, wanted - cardinality(places));
         END IF;
         WITH claimed AS (
-            UPDATE infinity_embed.jobs AS j SET claim = number, claimed_by = pg_backend_pid(),
+            UPDATE infinity_embed.queue AS j SET claim = number, claimed_by = pg_backend_pid(),
                 claimed_at = moment, leased_until = moment + lease
             WHERE j.ctid = ANY (places) RETURNING j.key)
         SELECT array_agg(c.key) INTO keys FROM claimed AS c;
@@ -189,7 +189,7 @@ AS $function$
 #variable_conflict use_variable
 BEGIN
     RETURN ARRAY(
-        SELECT j.ctid FROM infinity_embed.jobs AS j
+        SELECT j.ctid FROM infinity_embed.queue AS j
         WHERE j.target_id = target_id AND j.is_backfill = is_backfill AND NOT j.dead
           AND j.not_before <= moment AND (j.claim IS NULL OR j.leased_until < moment)
         ORDER BY j.not_before LIMIT most FOR UPDATE SKIP LOCKED);
@@ -285,7 +285,7 @@ AS $function$
 BEGIN
     RETURN ARRAY(
         SELECT j.ctid FROM unnest(keys) AS k(key)
-        JOIN infinity_embed.jobs AS j ON j.target_id = target_id AND j.key = k.key AND j.claim = claim
+        JOIN infinity_embed.queue AS j ON j.target_id = target_id AND j.key = k.key AND j.claim = claim
         FOR UPDATE OF j SKIP LOCKED);
 END
 $function$;
@@ -309,10 +309,10 @@ DECLARE
     places tid[];
 BEGIN
     places := infinity_embed.claimed_jobs(target_id, claim, done);
-    DELETE FROM infinity_embed.jobs AS j WHERE j.ctid = ANY (places);
+    DELETE FROM infinity_embed.queue AS j WHERE j.ctid = ANY (places);
     IF cardinality(released || given_back) > 0 THEN
         places := infinity_embed.claimed_jobs(target_id, claim, released || given_back);
-        UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
+        UPDATE infinity_embed.queue AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
             not_before = CASE
                 WHEN j.key = ANY (released) THEN moment + least(
                     greatest((moment - j.enqueued_at) / 4, interval '100 milliseconds'), interval '30 seconds')
@@ -322,7 +322,7 @@ BEGIN
     END IF;
     IF cardinality(failed) > 0 THEN
         places := infinity_embed.claimed_jobs(target_id, claim, failed);
-        UPDATE infinity_embed.jobs AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
+        UPDATE infinity_embed.queue AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
             attempts = j.attempts + 1, dead = j.attempts + 1 >= max_attempts, error = f.error,
             not_before = moment + least(interval '1 second' * power(2, j.attempts), interval '5 minutes')
         FROM unnest(failed, errors) AS f(key, error)

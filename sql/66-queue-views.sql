@@ -21,11 +21,11 @@ CREATE VIEW infinity_embed.status AS
                count(*) FILTER (WHERE NOT j.dead AND j.attempts > 0) AS failed,
                count(*) FILTER (WHERE j.dead) AS dead,
                min(j.enqueued_at) FILTER (WHERE NOT j.dead) AS oldest
-        FROM infinity_embed.jobs AS j GROUP BY j.target_id) AS j ON j.target_id = t.id
+        FROM infinity_embed.queue AS j GROUP BY j.target_id) AS j ON j.target_id = t.id
     LEFT JOIN (
         SELECT w.target_id, count(DISTINCT w.key) AS pending, min(w.changed_at) AS oldest
         FROM (TABLE infinity_embed.changes UNION ALL TABLE infinity_embed.backfill) AS w
-        WHERE NOT EXISTS (SELECT FROM infinity_embed.jobs AS j WHERE j.target_id = w.target_id AND j.key = w.key)
+        WHERE NOT EXISTS (SELECT FROM infinity_embed.queue AS j WHERE j.target_id = w.target_id AND j.key = w.key)
         GROUP BY w.target_id) AS n ON n.target_id = t.id;
 COMMENT ON VIEW infinity_embed.status IS 'how far each column that is kept embedded has come';
 COMMENT ON COLUMN infinity_embed.status.rows IS 'the planner''s estimate';
@@ -36,12 +36,12 @@ COMMENT ON COLUMN infinity_embed.status.rate IS 'rows embedded per second, over 
 CREATE VIEW infinity_embed.errors AS
     SELECT t.relation, t.target, j.key, j.error, j.attempts, j.dead,
            CASE WHEN NOT j.dead THEN j.not_before END AS next_attempt
-    FROM infinity_embed.jobs AS j
+    FROM infinity_embed.queue AS j
     JOIN infinity_embed.targets AS t ON t.id = j.target_id
     WHERE j.error IS NOT NULL;
 COMMENT ON VIEW infinity_embed.errors IS 'rows that could not be embedded, and why';
 
-GRANT SELECT ON infinity_embed.targets, infinity_embed.jobs, infinity_embed.changes,
+GRANT SELECT ON infinity_embed.targets, infinity_embed.queue, infinity_embed.changes,
     infinity_embed.backfill, infinity_embed.status, infinity_embed.errors TO pg_monitor;
 
 -- SECURITY DEFINER, so that a table's owner may wait: it tells no more than whether rows are pending.
@@ -56,7 +56,7 @@ BEGIN
     WHILE EXISTS (
         SELECT FROM infinity_embed.targets AS t
         WHERE (wait.relation IS NULL OR t.relation = wait.relation)
-          AND (EXISTS (SELECT FROM infinity_embed.jobs AS j WHERE j.target_id = t.id AND NOT j.dead)
+          AND (EXISTS (SELECT FROM infinity_embed.queue AS j WHERE j.target_id = t.id AND NOT j.dead)
                OR EXISTS (SELECT FROM infinity_embed.changes AS w WHERE w.target_id = t.id)
                OR EXISTS (SELECT FROM infinity_embed.backfill AS w WHERE w.target_id = t.id)))
     LOOP

@@ -135,7 +135,7 @@ pub(super) fn is_anything_waiting() -> bool {
     execute(
         "SELECT EXISTS (SELECT FROM infinity_embed.changes)
              OR EXISTS (SELECT FROM infinity_embed.backfill)
-             OR EXISTS (SELECT FROM infinity_embed.jobs WHERE NOT dead)",
+             OR EXISTS (SELECT FROM infinity_embed.queue WHERE NOT dead)",
         &[],
         |row| row.boolean(1),
     )

@@ -82,7 +82,7 @@ fn kill_at_random() {
 fn change(client: &mut Client, rows: u64, round: u64, random: &mut Random) {
     let tried: i64 = client
         .query_one(
-            "SELECT count(*) FROM infinity_embed.jobs WHERE attempts > 0",
+            "SELECT count(*) FROM infinity_embed.queue WHERE attempts > 0",
             &[],
         )
         .expect("nothing is killed yet")
@@ -105,7 +105,7 @@ fn assert_intact(client: &mut Client, rows: u64) {
                  OR array_length(embedding, 1) <> array_length(fresh, 1)
                  OR maxsim(embedding, fresh) < 0.999 * maxsim(fresh, fresh)),
                  count(*) FILTER (WHERE body LIKE 'never committed%'),
-                 (SELECT count(*) FROM infinity_embed.jobs)
+                 (SELECT count(*) FROM infinity_embed.queue)
              FROM (SELECT *, row_number() OVER (ORDER BY id) AS place FROM passages) AS p
              JOIN (SELECT e.fresh, row_number() OVER () AS place FROM
                  infinity_embed_texts((SELECT array_agg(body ORDER BY id) FROM passages)) AS e(fresh)) AS e USING (place)",
@@ -254,7 +254,7 @@ fn connect(cluster: &Cluster, database: &str) -> Client {
 fn waiting(client: &mut Client) -> i64 {
     client
         .query_one(
-            "SELECT (SELECT count(*) FROM infinity_embed.jobs) + (SELECT count(*) FROM infinity_embed.changes)
+            "SELECT (SELECT count(*) FROM infinity_embed.queue) + (SELECT count(*) FROM infinity_embed.changes)
                  + (SELECT count(*) FROM infinity_embed.backfill)",
             &[],
         )
@@ -272,7 +272,7 @@ fn embedded(client: &mut Client) -> i64 {
 fn is_claimed(client: &mut Client) -> bool {
     client
         .query_one(
-            "SELECT EXISTS (SELECT FROM infinity_embed.jobs WHERE claim IS NOT NULL
+            "SELECT EXISTS (SELECT FROM infinity_embed.queue WHERE claim IS NOT NULL
                  AND claimed_by IN (SELECT pid FROM pg_stat_activity))",
             &[],
         )

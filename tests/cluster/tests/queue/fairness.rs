@@ -86,7 +86,7 @@ fn what_was_embedded_before_the_server_turned_away_the_rest_is_kept() {
     assert_eq!(
         count(
             &mut client,
-            "infinity_embed.jobs WHERE attempts > 0 OR claim IS NOT NULL"
+            "infinity_embed.queue WHERE attempts > 0 OR claim IS NOT NULL"
         ),
         0
     );

@@ -124,7 +124,7 @@ fn switching_it_off_ends_a_running_worker_after_its_batch() {
     wait_until("it has gone", SOON, || !worker.is_alive());
     assert!(waiting(&mut client) > 0);
     assert_eq!(
-        crate::count(&mut client, "infinity_embed.jobs WHERE claim IS NOT NULL"),
+        crate::count(&mut client, "infinity_embed.queue WHERE claim IS NOT NULL"),
         0
     );
 }
@@ -216,7 +216,7 @@ fn an_error_of_its_own_does_not_end_a_worker() {
         .batch_execute(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
                  $$ BEGIN RAISE EXCEPTION 'no space left, just now' USING ERRCODE = 'disk_full'; END $$;
-             CREATE TRIGGER refuse BEFORE UPDATE ON infinity_embed.jobs FOR EACH ROW EXECUTE FUNCTION refuse()",
+             CREATE TRIGGER refuse BEFORE UPDATE ON infinity_embed.queue FOR EACH ROW EXECUTE FUNCTION refuse()",
         )
         .unwrap();
     let worker = start_worker(&database, &mut client);
@@ -227,7 +227,7 @@ fn an_error_of_its_own_does_not_end_a_worker() {
     });
     assert_eq!(server.requests().len(), 0);
     client
-        .batch_execute("DROP TRIGGER refuse ON infinity_embed.jobs")
+        .batch_execute("DROP TRIGGER refuse ON infinity_embed.queue")
         .unwrap();
     assert_drained_by(worker, &database, &mut client);
 }
@@ -380,6 +380,6 @@ fn an_absent_server_is_probed_at_least_every_second() {
     assert!(longest < PROMPT, "{longest:?} between two probes");
     database.set("infinity_embed.url", &server.url());
     assert_drained_by(worker, &database, &mut client);
-    let tried = crate::count(&mut client, "infinity_embed.jobs WHERE attempts > 0");
+    let tried = crate::count(&mut client, "infinity_embed.queue WHERE attempts > 0");
     assert_eq!(tried, 0);
 }

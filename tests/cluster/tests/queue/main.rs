@@ -75,7 +75,7 @@ fn count(client: &mut Client, query: &str) -> i64 {
 fn waiting(client: &mut Client) -> i64 {
     count(
         client,
-        "(SELECT key FROM infinity_embed.jobs WHERE NOT dead UNION ALL SELECT key FROM infinity_embed.changes
+        "(SELECT key FROM infinity_embed.queue WHERE NOT dead UNION ALL SELECT key FROM infinity_embed.changes
           UNION ALL SELECT key FROM infinity_embed.backfill) AS w",
     )
 }

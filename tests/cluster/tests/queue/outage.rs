@@ -23,7 +23,7 @@ fn an_outage_spends_no_attempt_and_loses_nothing() {
     assert_eq!(
         count(
             &mut client,
-            "infinity_embed.jobs WHERE attempts > 0 OR dead OR claim IS NOT NULL"
+            "infinity_embed.queue WHERE attempts > 0 OR dead OR claim IS NOT NULL"
         ),
         0
     );
@@ -49,7 +49,7 @@ fn an_overloaded_server_spends_no_attempt() {
     let error = database_error(client.batch_execute("CALL infinity_embed.process_queue()"));
     assert_eq!(error.code().code(), "53000", "{error}");
     assert_eq!(
-        count(&mut client, "infinity_embed.jobs WHERE attempts > 0"),
+        count(&mut client, "infinity_embed.queue WHERE attempts > 0"),
         0
     );
     process(&mut client);
@@ -67,7 +67,7 @@ fn a_wrong_model_spends_no_attempt() {
     let error = database_error(client.batch_execute("CALL infinity_embed.process_queue()"));
     assert_eq!(error.code().code(), "42704", "{error}");
     assert_eq!(
-        count(&mut client, "infinity_embed.jobs WHERE attempts > 0"),
+        count(&mut client, "infinity_embed.queue WHERE attempts > 0"),
         0
     );
 }
@@ -111,7 +111,7 @@ fn the_worker_resumes_within_three_seconds_and_no_row_is_lost_or_blamed() {
             assert_eq!(
                 count(
                     &mut observer,
-                    "infinity_embed.jobs WHERE attempts > 0 OR dead"
+                    "infinity_embed.queue WHERE attempts > 0 OR dead"
                 ),
                 0
             );
@@ -130,5 +130,5 @@ fn the_worker_resumes_within_three_seconds_and_no_row_is_lost_or_blamed() {
         waiting(&mut observer) == 0
     });
     assert_eq!(wrong(&mut observer), 0);
-    assert_eq!(count(&mut observer, "infinity_embed.jobs"), 0);
+    assert_eq!(count(&mut observer, "infinity_embed.queue"), 0);
 }

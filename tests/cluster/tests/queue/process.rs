@@ -161,10 +161,10 @@ fn a_poisoned_row_fails_alone_and_is_dead_with_its_own_error() {
     assert_eq!(count(&mut client, "passages WHERE embedding IS NULL"), 1);
     wait_until("the job is dead", SOON, || {
         process(&mut client);
-        count(&mut client, "infinity_embed.jobs WHERE dead") == 1
+        count(&mut client, "infinity_embed.queue WHERE dead") == 1
     });
     let row = client
-        .query_one("SELECT key, attempts, error FROM infinity_embed.jobs", &[])
+        .query_one("SELECT key, attempts, error FROM infinity_embed.queue", &[])
         .unwrap();
     assert_eq!((row.get("key"), row.get("attempts")), ("77", 2));
     let error: String = row.get("error");
@@ -172,7 +172,7 @@ fn a_poisoned_row_fails_alone_and_is_dead_with_its_own_error() {
 
     server.clear_faults();
     process(&mut client);
-    assert_eq!(count(&mut client, "infinity_embed.jobs WHERE dead"), 1);
+    assert_eq!(count(&mut client, "infinity_embed.queue WHERE dead"), 1);
     client
         .batch_execute("SELECT infinity_embed.retry_dead('passages')")
         .unwrap();
@@ -213,7 +213,7 @@ fn one_poisoned_row_of_a_thousand_delays_the_others_by_no_more_than_they_take() 
         ));
         wait_until("the poisoned row is dead", SOON, || {
             process(&mut client);
-            count(&mut client, "infinity_embed.jobs WHERE dead") == 1
+            count(&mut client, "infinity_embed.queue WHERE dead") == 1
         });
         let row = client
             .query_one(
@@ -262,7 +262,7 @@ fn a_row_that_cannot_be_written_fails_alone() {
     process(&mut client);
     assert_eq!(count(&mut client, "passages WHERE embedding IS NULL"), 1);
     let error: String = client
-        .query_one("SELECT error FROM infinity_embed.jobs WHERE key = '7'", &[])
+        .query_one("SELECT error FROM infinity_embed.queue WHERE key = '7'", &[])
         .unwrap()
         .get(0);
     assert!(error.contains("never"), "{error}");
@@ -281,7 +281,7 @@ fn a_source_that_cannot_be_evaluated_fails_alone() {
     process(&mut client);
     assert_eq!(count(&mut client, "passages WHERE embedding IS NULL"), 1);
     let error: String = client
-        .query_one("SELECT error FROM infinity_embed.jobs WHERE key = '5'", &[])
+        .query_one("SELECT error FROM infinity_embed.queue WHERE key = '5'", &[])
         .unwrap()
         .get(0);
     assert!(error.contains("division by zero"), "{error}");
@@ -303,7 +303,7 @@ fn a_cancelled_callers_jobs_are_taken_over_at_once() {
     assert_eq!(
         count(
             &mut observer,
-            "infinity_embed.jobs WHERE claim IS NOT NULL AND attempts = 0"
+            "infinity_embed.queue WHERE claim IS NOT NULL AND attempts = 0"
         ),
         5
     );

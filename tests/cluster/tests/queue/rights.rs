@@ -42,7 +42,7 @@ fn a_table_owner_who_is_allowed_may_and_others_may_not() {
         .unwrap();
     for statement in [
         "CALL infinity_embed.process_queue()",
-        "SELECT * FROM infinity_embed.jobs",
+        "SELECT * FROM infinity_embed.queue",
         "SELECT * FROM infinity_embed.claim_jobs(1, 1, '1 s', false)",
     ] {
         assert_eq!(
@@ -147,7 +147,7 @@ fn a_deferred_trigger_cannot_run_as_the_process() {
     let mut client = database.client();
     process(&mut client);
     let error: String = client
-        .query_one("SELECT error FROM infinity_embed.jobs", &[])
+        .query_one("SELECT error FROM infinity_embed.queue", &[])
         .unwrap()
         .get(0);
     assert!(error.contains("security-restricted operation"), "{error}");
@@ -206,14 +206,14 @@ fn who_may_only_insert_queues_and_learns_and_changes_nothing() {
     client
         .batch_execute("INSERT INTO theirs.docs VALUES (1, 'one')")
         .unwrap();
-    let tables = ["targets", "changes", "backfill", "jobs"];
+    let tables = ["targets", "changes", "backfill", "queue"];
     let views = ["status", "errors"];
     let mut refused: Vec<String> = [
         "SELECT embedding FROM theirs.docs",
         "INSERT INTO infinity_embed.changes (target_id, key) VALUES (1, '1')",
         "INSERT INTO infinity_embed.backfill (target_id, key) VALUES (1, '1')",
         "UPDATE infinity_embed.targets SET source = 'pg_read_file(body)'",
-        "DELETE FROM infinity_embed.jobs",
+        "DELETE FROM infinity_embed.queue",
         "TRUNCATE infinity_embed.changes",
         "SELECT nextval('infinity_embed.claims')",
         "SELECT infinity_embed.make_jobs(1)",

@@ -26,7 +26,7 @@ fn busy_passages(server: &Server, rows: u32) -> Database<'static> {
 fn claimants(client: &mut Client) -> HashSet<i32> {
     client
         .query(
-            "SELECT DISTINCT claimed_by FROM infinity_embed.jobs WHERE claimed_by IS NOT NULL",
+            "SELECT DISTINCT claimed_by FROM infinity_embed.queue WHERE claimed_by IS NOT NULL",
             &[],
         )
         .unwrap()
@@ -109,7 +109,7 @@ fn a_helper_becomes_the_first_when_that_is_terminated() {
         .batch_execute(
             "SET infinity_embed.worker = off; UPDATE passages SET body = 'late' WHERE id = 2;
              SELECT infinity_embed.make_jobs(1);
-             UPDATE infinity_embed.jobs SET not_before = clock_timestamp() + interval '5 s' WHERE key = '2'",
+             UPDATE infinity_embed.queue SET not_before = clock_timestamp() + interval '5 s' WHERE key = '2'",
         )
         .unwrap();
     wait_until("nothing waits", Duration::from_secs(60), || {

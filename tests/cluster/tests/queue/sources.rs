@@ -147,5 +147,5 @@ fn what_is_in_flight_when_it_is_switched_off_is_not_written() {
         call.join().unwrap();
     });
     assert_eq!(count(&mut owner, "passages WHERE embedding IS NOT NULL"), 0);
-    assert_eq!(count(&mut owner, "infinity_embed.jobs"), 0);
+    assert_eq!(count(&mut owner, "infinity_embed.queue"), 0);
 }

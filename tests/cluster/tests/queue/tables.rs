@@ -56,7 +56,7 @@ fn images_are_embedded_and_a_broken_one_fails_alone() {
         5
     );
     let row = client
-        .query_one("SELECT key, error FROM infinity_embed.jobs", &[])
+        .query_one("SELECT key, error FROM infinity_embed.queue", &[])
         .unwrap();
     assert_eq!(row.get::<_, &str>("key"), "6");
     assert!(
