@@ -22,7 +22,7 @@ CREATE TABLE infinity_embed.targets (
     normalize boolean NOT NULL,
     pooling integer NOT NULL CHECK (pooling > 0),
     version integer NOT NULL DEFAULT 1,
-    embedded bigint NOT NULL DEFAULT 0,
+    written bigint NOT NULL DEFAULT 0,
     counted_since timestamptz,
     counted bigint NOT NULL DEFAULT 0,
     problem text,
@@ -36,7 +36,7 @@ COMMENT ON COLUMN infinity_embed.targets.source_columns IS 'columns whose change
 COMMENT ON COLUMN infinity_embed.targets.dim IS 'dimension that the server must have; NULL takes the server''s';
 COMMENT ON COLUMN infinity_embed.targets.pooling IS 'factor by which tokens are pooled before they are written';
 COMMENT ON COLUMN infinity_embed.targets.version IS 'counts the definitions: what was claimed under another is not written';
-COMMENT ON COLUMN infinity_embed.targets.embedded IS 'embeddings written since auto_embed()';
+COMMENT ON COLUMN infinity_embed.targets.written IS 'embeddings written since auto_embed()';
 COMMENT ON COLUMN infinity_embed.targets.counted IS 'embeddings written since counted_since, which is a minute ago or less while there is work';
 COMMENT ON COLUMN infinity_embed.targets.problem IS 'why nothing at all could be embedded last time';
 
@@ -133,11 +133,35 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.difference(regclass, name[]) IS
     'SQL that compares the sources of the rows o and n';
 
+CREATE FUNCTION infinity_embed.missing_column(relation regclass, names name[]) RETURNS name
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 100
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    RETURN (SELECT c.name FROM unnest(names) WITH ORDINALITY AS c(name, place)
+            WHERE NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = c.name
+                              AND a.attnum > 0 AND NOT a.attisdropped)
+            ORDER BY c.place LIMIT 1);
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.missing_column(regclass, name[]) IS
+    'the first of so many names that is no column of the table';
+
 -- Starts the worker when the transaction commits, unless there is one that will see its changes.
 CREATE FUNCTION infinity_embed.wake() RETURNS void
     AS 'MODULE_PATHNAME', 'queue_wake_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 100;
 COMMENT ON FUNCTION infinity_embed.wake() IS 'asks for a worker at the end of the transaction';
+
+CREATE FUNCTION infinity_embed.has_noted() RETURNS boolean
+    AS 'MODULE_PATHNAME', 'queue_has_noted_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 100;
+COMMENT ON FUNCTION infinity_embed.has_noted() IS 'whether this transaction itself has noted rows';
+
+CREATE FUNCTION infinity_embed.has_worker() RETURNS boolean
+    AS 'MODULE_PATHNAME', 'queue_has_worker_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 100;
+COMMENT ON FUNCTION infinity_embed.has_worker() IS 'whether a worker runs in this database';
 
 -- DML that names a partition fires the partition's statement triggers, DML that names the parent the
 -- parent's: both have them, and both queue for the parent.
@@ -164,6 +188,7 @@ DECLARE
     is_rekeyed boolean;
     noted bigint := 0;
     named text;
+    missing name;
 BEGIN
     -- Without the transition table its name would be a temporary view of the caller's.
     FOREACH named IN ARRAY CASE TG_OP
@@ -184,6 +209,17 @@ BEGIN
         SELECT t.* FROM infinity_embed.targets AS t
         WHERE t.relation = TG_RELID OR t.relation IN (SELECT a.relid FROM pg_partition_ancestors(TG_RELID) AS a)
     LOOP
+        missing := infinity_embed.missing_column(TG_RELID, CASE TG_OP
+            WHEN 'TRUNCATE' THEN '{}'
+            WHEN 'DELETE' THEN target.key_columns
+            ELSE target.key_columns || target.source_columns END);
+        IF missing IS NOT NULL THEN
+            RAISE EXCEPTION 'column "%" of % does not exist', missing, TG_RELID::regclass
+                USING ERRCODE = 'undefined_column', SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = missing,
+                      DETAIL = format('Column "%s" of %s is kept embedded, and was defined with it.', target.target, target.relation),
+                      HINT = format('Call infinity_embed.auto_embed() for "%1$s" again, or infinity_embed.stop_auto_embed(%2$L, %1$L).',
+                                    target.target, target.relation);
+        END IF;
         new_key := infinity_embed.key_expression(target.key_columns, 'n');
         old_key := infinity_embed.key_expression(target.key_columns, 'o');
         CASE TG_OP

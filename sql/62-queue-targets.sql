@@ -47,10 +47,8 @@ BEGIN
     IF cardinality(source_columns) = 0 OR array_position(source_columns, NULL) IS NOT NULL THEN
         RAISE EXCEPTION 'source must be names of columns' USING ERRCODE = 'null_value_not_allowed';
     END IF;
-    SELECT c.name INTO wrong FROM unnest(source_columns) AS c(name)
-    WHERE NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = c.name
-                      AND a.attnum > 0 AND NOT a.attisdropped);
-    IF FOUND THEN
+    wrong := infinity_embed.missing_column(relation, source_columns::name[]);
+    IF wrong IS NOT NULL THEN
         RAISE EXCEPTION 'column "%" of % does not exist', wrong, relation USING ERRCODE = 'undefined_column';
     END IF;
     IF cardinality(source_columns) = 1 THEN
@@ -70,69 +68,6 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.joined_columns(regclass, text[]) IS
     'the source of auto_embed() that several columns make together';
 
--- As the caller: the columns that an expression refers to, by making a view of it and looking at what
--- that depends on. Nothing of it is executed.
-CREATE FUNCTION infinity_embed.source_of(relation regclass, expression text, OUT source text,
-        OUT source_columns name[], OUT kind text) RETURNS record
-    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
-    SET search_path = pg_catalog, pg_temp
-AS $function$
-DECLARE
-    type oid;
-    volatile_function text;
-BEGIN
-    SELECT quote_ident(a.attname), ARRAY[a.attname], a.atttypid INTO source, source_columns, type
-    FROM pg_attribute AS a
-    WHERE a.attrelid = relation AND a.attname = expression AND a.attnum > 0 AND NOT a.attisdropped;
-    IF NOT FOUND THEN
-        EXECUTE format('CREATE TEMPORARY VIEW infinity_embed_source AS SELECT (%s) AS source FROM %s AS t',
-                       expression, relation);
-        SELECT a.atttypid INTO type FROM pg_attribute AS a
-        WHERE a.attrelid = 'pg_temp.infinity_embed_source'::regclass AND a.attnum = 1;
-        SELECT array_agg(DISTINCT a.attname) FILTER (WHERE d.refobjid = relation) INTO source_columns
-        FROM pg_rewrite AS r
-        JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-             AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
-        LEFT JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND a.attnum > 0
-        WHERE r.ev_class = 'pg_temp.infinity_embed_source'::regclass
-        HAVING bool_and(d.refobjid = relation);
-        -- In the parsed expression, since what depends on built-in functions is not recorded.
-        SELECT p.oid::regprocedure::text INTO volatile_function
-        FROM pg_rewrite AS r
-        CROSS JOIN regexp_matches(r.ev_action::text, ':(?:op)?funcid (\d+)', 'g') AS called(number)
-        JOIN pg_proc AS p ON p.oid = called.number[1]::oid
-        WHERE r.ev_class = 'pg_temp.infinity_embed_source'::regclass AND p.provolatile = 'v' LIMIT 1;
-        DROP VIEW pg_temp.infinity_embed_source;
-        IF volatile_function IS NOT NULL THEN
-            RAISE EXCEPTION 'source calls the volatile function %', volatile_function
-                USING ERRCODE = 'invalid_parameter_value',
-                      HINT = 'An embedding is written only if its source is still the same. Declare the function STABLE if the row alone decides its result.';
-        END IF;
-        IF source_columns IS NULL OR array_position(source_columns, NULL) = 1 THEN
-            RAISE EXCEPTION 'source must be made of columns of %', relation
-                USING ERRCODE = 'invalid_parameter_value',
-                      DETAIL = format('The source is: %s', expression),
-                      HINT = 'Name a column, or write an expression such as concat_ws(E''\n'', title, body).';
-        END IF;
-        source := format('(%s)', expression);
-        source_columns := array_remove(source_columns, NULL);
-    END IF;
-    WITH RECURSIVE base AS (
-        SELECT t.oid, t.typtype, t.typbasetype, t.typcategory FROM pg_type AS t WHERE t.oid = type
-        UNION ALL
-        SELECT t.oid, t.typtype, t.typbasetype, t.typcategory FROM pg_type AS t
-        JOIN base AS b ON b.typtype = 'd' AND t.oid = b.typbasetype)
-    SELECT CASE WHEN b.oid = 'bytea'::regtype THEN 'image' WHEN b.typcategory = 'S' THEN 'text' END
-    INTO kind FROM base AS b WHERE b.typtype <> 'd';
-    IF kind IS NULL THEN
-        RAISE EXCEPTION 'source is of type %, not text or bytea', format_type(type, NULL)
-            USING ERRCODE = 'datatype_mismatch';
-    END IF;
-END
-$function$;
-COMMENT ON FUNCTION infinity_embed.source_of(regclass, text) IS
-    'checks the source of auto_embed()';
-
 CREATE FUNCTION infinity_embed.primary_key(relation regclass) RETURNS name[]
     LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 100
     SET search_path = pg_catalog, pg_temp
@@ -145,6 +80,42 @@ AS $function$
 $function$;
 COMMENT ON FUNCTION infinity_embed.primary_key(regclass) IS
     'columns of the primary key, NULL without one that is not deferrable';
+
+CREATE FUNCTION infinity_embed.hides_rows(relation regclass) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE COST 100
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT c.relrowsecurity AND c.relforcerowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)
+    FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner WHERE c.oid = relation
+$function$;
+COMMENT ON FUNCTION infinity_embed.hides_rows(regclass) IS
+    'whether row-level security applies to the table''s own owner, as whom it is read and written';
+
+-- Anybody may ask: it tells nothing but what the system catalogs show to all.
+CREATE FUNCTION infinity_embed.definition_problem(definition infinity_embed.targets, OUT problem text, OUT hint text)
+    RETURNS record
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 1000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    missing constant name := infinity_embed.missing_column(definition.relation,
+        definition.key_columns || definition.source_columns || definition.target);
+BEGIN
+    IF missing IS NOT NULL THEN
+        problem := format('column "%s" of %s does not exist', missing, definition.relation);
+        hint := format('Call infinity_embed.auto_embed() again, or infinity_embed.stop_auto_embed(%L, %L).',
+                       definition.relation, definition.target);
+    ELSIF infinity_embed.primary_key(definition.relation) IS DISTINCT FROM definition.key_columns THEN
+        problem := format('the primary key of %s has changed', definition.relation);
+        hint := 'Call infinity_embed.auto_embed() again.';
+    ELSIF infinity_embed.hides_rows(definition.relation) THEN
+        problem := format('row-level security hides rows of %s from its owner', definition.relation);
+        hint := format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY, or give its owner BYPASSRLS.', definition.relation);
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.definition_problem(infinity_embed.targets) IS
+    'why nothing of a target can be embedded since its table was altered, and what to do; NULL if it can be';
 
 CREATE FUNCTION infinity_embed.checked_key(relation regclass) RETURNS name[]
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 1000
@@ -167,6 +138,11 @@ BEGIN
         RAISE EXCEPTION '% is a partition', relation USING ERRCODE = 'wrong_object_type',
             HINT = format('Call auto_embed() for %s.', (SELECT a.relid FROM pg_partition_ancestors(relation) AS a
                           WHERE NOT (SELECT c.relispartition FROM pg_class AS c WHERE c.oid = a.relid)));
+    END IF;
+    IF infinity_embed.hides_rows(relation) THEN
+        RAISE EXCEPTION 'row-level security hides rows of % from its owner', relation
+            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'Rows are read and written as the table''s owner.',
+                  HINT = format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY, or give its owner BYPASSRLS.', relation);
     END IF;
     key_columns := infinity_embed.primary_key(relation);
     IF key_columns IS NULL THEN
@@ -221,6 +197,7 @@ BEGIN
             USING ERRCODE = 'datatype_mismatch',
                   HINT = format('ALTER TABLE %s ALTER %I TYPE multivector, or leave pooling out.', relation, target);
     END IF;
+    PERFORM infinity_embed.forget_dropped(relation);
     FOR part IN SELECT t.relid FROM pg_partition_tree(relation) AS t
                 UNION SELECT relation LOOP
         EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', part);
@@ -298,6 +275,23 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.forget_rows(integer[]) IS
     'takes all rows of targets out of the queue; gives how many waited';
 
+-- What another transaction is about to forget, or has claimed, is left to it.
+CREATE FUNCTION infinity_embed.forget_dropped(relation regclass) RETURNS void
+    LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    WITH gone AS (
+        DELETE FROM infinity_embed.targets AS t WHERE t.id = ANY (ARRAY(
+            SELECT t.id FROM infinity_embed.targets AS t
+            WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = t.relation)
+               OR t.relation = forget_dropped.relation AND infinity_embed.missing_column(t.relation, ARRAY[t.target]) IS NOT NULL
+            FOR UPDATE SKIP LOCKED))
+        RETURNING t.id)
+    SELECT infinity_embed.forget_rows(array_agg(g.id)) FROM gone AS g
+$function$;
+COMMENT ON FUNCTION infinity_embed.forget_dropped(regclass) IS
+    'forgets the targets of tables that were dropped, and of one table those whose column was';
+
 CREATE FUNCTION infinity_embed.make_triggers(relation regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
@@ -340,6 +334,7 @@ BEGIN
         RAISE EXCEPTION 'no column of % is kept embedded', relation USING ERRCODE = 'undefined_object';
     END IF;
     jobs := infinity_embed.forget_rows(ids);
+    PERFORM infinity_embed.forget_dropped(relation);
     IF NOT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.relation = relation) THEN
         FOR part, event IN
             SELECT p.relid, e.name FROM (SELECT t.relid FROM pg_partition_tree(relation) AS t UNION SELECT relation) AS p

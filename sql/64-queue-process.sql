@@ -19,13 +19,11 @@ CREATE FUNCTION infinity_embed.tidy_queue() RETURNS void
     LANGUAGE sql VOLATILE PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
 AS $function$
-    -- Of tables that were dropped. What is left in changes and backfill goes when jobs are made.
-    WITH gone AS (
-        DELETE FROM infinity_embed.targets AS t
-        WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = t.relation))
-    DELETE FROM infinity_embed.queue AS j
-    WHERE NOT EXISTS (SELECT FROM infinity_embed.targets AS t
-                      JOIN pg_class AS c ON c.oid = t.relation WHERE t.id = j.target_id);
+    -- Of dropped tables. What was noted since goes when jobs are made of it.
+    SELECT infinity_embed.forget_dropped(NULL);
+    DELETE FROM infinity_embed.queue AS j WHERE j.ctid = ANY (ARRAY(
+        SELECT j.ctid FROM infinity_embed.queue AS j
+        WHERE NOT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.id = j.target_id) FOR UPDATE SKIP LOCKED));
     -- Claimed by a process that is gone, or that does something else by now.
     UPDATE infinity_embed.queue AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL
     FROM (SELECT j.ctid FROM infinity_embed.queue AS j
@@ -121,7 +119,7 @@ AS $function$
 DECLARE
     moment constant timestamptz := clock_timestamp();
     number constant bigint := nextval('infinity_embed.claims');
-    rekeyed constant text := 'the primary key has changed: call infinity_embed.auto_embed() again';
+    broken text;
     candidate record;
     target infinity_embed.targets;
     wanted integer;
@@ -140,10 +138,10 @@ BEGIN
         ORDER BY kind.is_backfill <> (number % 4 = 0), oldest.not_before
     LOOP
         target := candidate.target;
-        -- Its jobs do not name single rows any more.
-        IF infinity_embed.primary_key(target.relation) IS DISTINCT FROM target.key_columns THEN
-            UPDATE infinity_embed.targets AS t SET problem = rekeyed
-            WHERE t.id = target.id AND t.problem IS DISTINCT FROM rekeyed;
+        SELECT p.problem || '. ' || p.hint INTO broken FROM infinity_embed.definition_problem(target) AS p;
+        IF broken IS NOT NULL THEN
+            UPDATE infinity_embed.targets AS t SET problem = broken
+            WHERE t.id = target.id AND t.problem IS DISTINCT FROM broken;
             CONTINUE;
         END IF;
         wanted := CASE WHEN target.problem IS NOT NULL THEN 1
@@ -329,7 +327,7 @@ BEGIN
         WHERE j.ctid = ANY (places) AND j.key = f.key;
     END IF;
     IF embedded > 0 THEN
-        UPDATE infinity_embed.targets AS t SET embedded = t.embedded + settle_jobs.embedded,
+        UPDATE infinity_embed.targets AS t SET written = t.written + settle_jobs.embedded,
             counted = settle_jobs.embedded + CASE WHEN t.counted_since > moment - minute THEN t.counted ELSE 0 END,
             counted_since = CASE WHEN t.counted_since > moment - minute THEN t.counted_since
                                  ELSE moment - seconds * interval '1 second' END,

@@ -11,6 +11,7 @@ mod lock;
 mod process;
 mod registration;
 mod role;
+mod source;
 mod statement;
 mod subtransaction;
 mod wake;
@@ -68,20 +69,27 @@ fn auto_embed(
     check_owner(relation)?;
     let model = wishes.model.map(to_utf8).transpose()?;
     let identity = settings::identity(model.as_deref())?;
-    let (source, columns, kind) = execute(
-        "SELECT source, source_columns::pg_catalog.text[], kind
-         FROM infinity_embed.source_of($1::pg_catalog.regclass, $2)",
-        &[Value::Oid(relation), Value::Text(source)],
-        |row| (row.bytes(1), row.texts(2), row.bytes(3)),
-    )
-    .pop()
-    .expect("a function gives a row");
+    // First of all, because nothing can be said of a source where there is no table.
+    administer(
+        "SELECT infinity_embed.checked_key($1::regclass)::text",
+        &[Value::Oid(relation)],
+    );
+    let definition = source::define(relation, source)?;
     let model = to_database(&identity.model);
     let arguments = [
         Value::Oid(relation),
-        Value::MaybeText(source.as_deref()),
-        Value::Texts(columns.iter().map(|name| Some(name.as_slice())).collect()),
-        Value::MaybeText(kind.as_deref()),
+        Value::Text(&definition.expression),
+        Value::Texts(
+            definition
+                .columns
+                .iter()
+                .map(|name| Some(name.as_slice()))
+                .collect(),
+        ),
+        Value::Text(match definition.is_image {
+            true => b"image".as_slice(),
+            false => b"text",
+        }),
         Value::Text(target),
         Value::Text(model.as_bytes()),
         Value::Integer(identity.dim.map(|dim| dim as i64)),

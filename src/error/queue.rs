@@ -26,6 +26,22 @@ impl SqlError {
         )
     }
 
+    pub(crate) fn not_a_source(table: &str, reason: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("source must be an expression over columns of {table} that a row alone decides"),
+        )
+        .detail(reason)
+        .hint("Name a column, or write an expression such as concat_ws(E'\\n', title, body); its functions must be STABLE or IMMUTABLE.")
+    }
+
+    pub(crate) fn source_of_type(name: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_DATATYPE_MISMATCH,
+            format!("source is of type {name}, not text or bytea"),
+        )
+    }
+
     pub(crate) fn not_vectors(bytes: usize, dim: i32) -> SqlError {
         SqlError::new(
             Code::ERRCODE_INVALID_PARAMETER_VALUE,

@@ -43,6 +43,19 @@ impl Lock {
         free
     }
 
+    /// Whether this transaction or session has it in the mode.
+    pub(super) fn is_mine(self, mode: u32) -> bool {
+        // SAFETY: main thread; looks into the process's own table of locks.
+        unsafe {
+            pg_sys::LockHeldByMe(
+                &self.tag(),
+                mode as i32,
+                #[cfg(any(feature = "pg17", feature = "pg18"))]
+                false,
+            )
+        }
+    }
+
     fn tag(self) -> pg_sys::LOCKTAG {
         pg_sys::LOCKTAG {
             // SAFETY: set once when the process connects.

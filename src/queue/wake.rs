@@ -32,7 +32,13 @@ fn queue_wake() {
     // SAFETY: a flag of the process.
     let is_upgrade = unsafe { pg_sys::IsBinaryUpgrade };
     // A worker looks for itself, at what its own writes have queued too.
-    if !settings::wants_worker() || is_upgrade || worker::is_this_process() {
+    if is_upgrade || worker::is_this_process() {
+        return;
+    }
+    // Again in every statement: the rollback to a savepoint gives it back. Without a worker too: by it
+    // infinity_embed.wait() knows whose rows they are.
+    Lock::Writers.take(pg_sys::ShareLock);
+    if !settings::wants_worker() {
         return;
     }
     if !REGISTERED.swap(true, Ordering::Relaxed) {
@@ -41,11 +47,20 @@ fn queue_wake() {
             pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
         }
     }
-    // Again in every statement: the rollback to a savepoint gives it back.
-    Lock::Writers.take(pg_sys::ShareLock);
     if !WANTED.load(Ordering::Relaxed) && Lock::Worker(0).is_free() {
         WANTED.store(true, Ordering::Relaxed);
     }
+}
+
+/// Whether this transaction has noted rows, which nobody else can see yet.
+#[pg_extern(sql = false)]
+fn queue_has_noted() -> bool {
+    Lock::Writers.is_mine(pg_sys::ShareLock)
+}
+
+#[pg_extern(sql = false)]
+fn queue_has_worker() -> bool {
+    !Lock::Worker(0).is_free()
 }
 
 /// Neither allocates nor locks nor can panic, but in PostgreSQL's own registration.

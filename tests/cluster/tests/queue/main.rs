@@ -11,6 +11,7 @@ mod several;
 mod sources;
 mod tables;
 mod views;
+mod wait;
 mod worker;
 
 use std::time::Duration;

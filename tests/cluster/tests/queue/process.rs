@@ -262,7 +262,10 @@ fn a_row_that_cannot_be_written_fails_alone() {
     process(&mut client);
     assert_eq!(count(&mut client, "passages WHERE embedding IS NULL"), 1);
     let error: String = client
-        .query_one("SELECT error FROM infinity_embed.queue WHERE key = '7'", &[])
+        .query_one(
+            "SELECT error FROM infinity_embed.queue WHERE key = '7'",
+            &[],
+        )
         .unwrap()
         .get(0);
     assert!(error.contains("never"), "{error}");
@@ -281,7 +284,10 @@ fn a_source_that_cannot_be_evaluated_fails_alone() {
     process(&mut client);
     assert_eq!(count(&mut client, "passages WHERE embedding IS NULL"), 1);
     let error: String = client
-        .query_one("SELECT error FROM infinity_embed.queue WHERE key = '5'", &[])
+        .query_one(
+            "SELECT error FROM infinity_embed.queue WHERE key = '5'",
+            &[],
+        )
         .unwrap()
         .get(0);
     assert!(error.contains("division by zero"), "{error}");

@@ -117,7 +117,7 @@ fn what_was_claimed_under_another_definition_is_not_written() {
     });
     assert_eq!(waiting(&mut owner), 0);
     assert_eq!(
-        count(&mut owner, "infinity_embed.targets WHERE embedded = 5"),
+        count(&mut owner, "infinity_embed.targets WHERE written = 5"),
         1
     );
     assert_eq!(

@@ -349,7 +349,10 @@ fn a_changed_primary_key_stops_a_column_until_it_is_switched_on_again() {
         .query_one("SELECT problem FROM infinity_embed.status", &[])
         .unwrap()
         .get(0);
-    assert!(problem.contains("primary key has changed"), "{problem}");
+    assert_eq!(
+        problem,
+        "the primary key of public.docs has changed. Call infinity_embed.auto_embed() again."
+    );
     client
         .batch_execute("SELECT infinity_embed.auto_embed('docs', 'body', 'embedding')")
         .unwrap();
