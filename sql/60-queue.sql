@@ -70,6 +70,7 @@ CREATE TABLE infinity_embed.queue (
     claimed_at timestamptz,
     leased_until timestamptz,
     attempts integer NOT NULL DEFAULT 0,
+    is_suspect boolean NOT NULL DEFAULT false,
     dead boolean NOT NULL DEFAULT false,
     error text,
     PRIMARY KEY (target_id, key)
@@ -84,9 +85,10 @@ COMMENT ON COLUMN infinity_embed.queue.claim IS 'number of the batch that is bei
 COMMENT ON COLUMN infinity_embed.queue.claimed_by IS 'process that embeds it';
 COMMENT ON COLUMN infinity_embed.queue.leased_until IS 'when another process may take it in any case';
 COMMENT ON COLUMN infinity_embed.queue.attempts IS 'how often the row itself failed; an outage of the server does not count';
+COMMENT ON COLUMN infinity_embed.queue.is_suspect IS 'whether time ran out over it, or over the request that it was in: it is tried alone, after others';
 COMMENT ON COLUMN infinity_embed.queue.dead IS 'failed too often: it waits for a change of the row or retry_dead()';
 COMMENT ON COLUMN infinity_embed.queue.error IS 'why the last attempt failed';
-CREATE INDEX queue_ready ON infinity_embed.queue (target_id, is_backfill, not_before) WHERE NOT dead;
+CREATE INDEX queue_ready ON infinity_embed.queue (target_id, is_suspect, is_backfill, not_before) WHERE NOT dead;
 COMMENT ON INDEX infinity_embed.queue_ready IS 'finds the oldest jobs of a target';
 
 CREATE SEQUENCE infinity_embed.claims;

@@ -38,45 +38,82 @@ COMMENT ON FUNCTION infinity_embed.tidy_queue() IS
     'forgets dropped tables, and takes claims from processes that are gone';
 
 -- Changes first, however many jobs are ready: they have precedence over a backfill. As many at once as
--- make it cheap to skip those already taken. In the order of their keys, since two processes may do
--- this at the same time.
+-- make it cheap to skip those already taken.
 CREATE FUNCTION infinity_embed.make_jobs(wanted integer) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-    WITH noted AS (
-        DELETE FROM infinity_embed.changes AS c WHERE c.ctid = ANY (ARRAY(
-            SELECT c.ctid FROM infinity_embed.changes AS c LIMIT 10000 FOR UPDATE SKIP LOCKED))
-        RETURNING c.target_id, c.key, c.changed_at)
-    INSERT INTO infinity_embed.queue AS j (target_id, key, is_backfill, enqueued_at, not_before)
-    SELECT n.target_id, n.key, false, min(n.changed_at), min(n.changed_at) FROM noted AS n
-    JOIN infinity_embed.targets AS t ON t.id = n.target_id
-    GROUP BY n.target_id, n.key ORDER BY n.target_id, n.key
-    ON CONFLICT (target_id, key) DO UPDATE SET is_backfill = false,
-        enqueued_at = EXCLUDED.enqueued_at, not_before = EXCLUDED.not_before, claim = NULL, claimed_by = NULL,
-        claimed_at = NULL, leased_until = NULL, attempts = 0, dead = false, error = NULL;
+    PERFORM infinity_embed.make_jobs_of(false, 10000);
     IF wanted > (SELECT count(*) FROM (
             SELECT FROM infinity_embed.targets AS t
-            JOIN infinity_embed.queue AS j ON j.target_id = t.id AND j.is_backfill AND NOT j.dead
+            JOIN infinity_embed.queue AS j ON j.target_id = t.id AND j.is_backfill AND NOT j.dead AND NOT j.is_suspect
              AND j.not_before <= clock_timestamp()
             WHERE j.claim IS NULL LIMIT wanted) AS ready) THEN
-        WITH noted AS (
-            DELETE FROM infinity_embed.backfill AS b WHERE b.ctid = ANY (ARRAY(
-                SELECT b.ctid FROM infinity_embed.backfill AS b LIMIT 10000 FOR UPDATE SKIP LOCKED))
-            RETURNING b.target_id, b.key, b.changed_at)
-        INSERT INTO infinity_embed.queue AS j (target_id, key, is_backfill, enqueued_at, not_before)
-        SELECT n.target_id, n.key, true, min(n.changed_at), min(n.changed_at) FROM noted AS n
-        JOIN infinity_embed.targets AS t ON t.id = n.target_id
-        GROUP BY n.target_id, n.key ORDER BY n.target_id, n.key
-        ON CONFLICT (target_id, key) DO UPDATE SET
-            enqueued_at = EXCLUDED.enqueued_at, not_before = EXCLUDED.not_before, claim = NULL, claimed_by = NULL,
-            claimed_at = NULL, leased_until = NULL, attempts = 0, dead = false, error = NULL;
+        PERFORM infinity_embed.make_jobs_of(true, 10000);
     END IF;
 END
 $function$;
 COMMENT ON FUNCTION infinity_embed.make_jobs(integer) IS
     'makes jobs of changes, one for each row, and of the backfill where fewer than so many of its jobs are ready';
+
+-- A row whose job an open transaction has locked (it deletes the row, or calls auto_embed()) stays noted, and those
+-- behind it have their turn: only what is taken is locked, and nothing is waited for. In the order of their keys, since
+-- two processes may do this at the same time.
+CREATE FUNCTION infinity_embed.make_jobs_of(the_backfill boolean, most integer) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
+    SET enable_nestloop = off
+AS $function$
+DECLARE
+    last tid := '(0,0)';
+    free tid[];
+    made bigint;
+BEGIN
+    LOOP
+        WITH noted AS MATERIALIZED (
+            (SELECT c.ctid AS place, c.target_id, c.key FROM infinity_embed.changes AS c
+             WHERE NOT the_backfill AND c.ctid > last LIMIT most)
+            UNION ALL
+            (SELECT b.ctid, b.target_id, b.key FROM infinity_embed.backfill AS b
+             WHERE the_backfill AND b.ctid > last LIMIT most)),
+        existing AS MATERIALIZED (
+            SELECT n.place, j.job FROM noted AS n CROSS JOIN LATERAL (
+                SELECT j.ctid AS job FROM infinity_embed.queue AS j
+                WHERE j.target_id = n.target_id AND j.key = n.key OFFSET 0) AS j),
+        locked AS MATERIALIZED (
+            SELECT j.ctid AS job FROM infinity_embed.queue AS j
+            WHERE j.ctid = ANY (ARRAY(SELECT e.job FROM existing AS e)) FOR UPDATE SKIP LOCKED),
+        barred AS (
+            SELECT e.place FROM existing AS e WHERE NOT EXISTS (SELECT FROM locked AS l WHERE l.job = e.job))
+        SELECT max(n.place), array_agg(n.place) FILTER (WHERE b.place IS NULL) INTO last, free
+        FROM noted AS n LEFT JOIN barred AS b ON b.place = n.place;
+        EXIT WHEN last IS NULL;
+        WITH changes AS (
+            DELETE FROM infinity_embed.changes AS c WHERE NOT the_backfill AND c.ctid = ANY (ARRAY(
+                SELECT c.ctid FROM infinity_embed.changes AS c WHERE c.ctid = ANY (free) FOR UPDATE SKIP LOCKED))
+            RETURNING c.target_id, c.key, c.changed_at),
+        backfill AS (
+            DELETE FROM infinity_embed.backfill AS b WHERE the_backfill AND b.ctid = ANY (ARRAY(
+                SELECT b.ctid FROM infinity_embed.backfill AS b WHERE b.ctid = ANY (free) FOR UPDATE SKIP LOCKED))
+            RETURNING b.target_id, b.key, b.changed_at)
+        INSERT INTO infinity_embed.queue AS j (target_id, key, is_backfill, enqueued_at, not_before)
+        SELECT n.target_id, n.key, the_backfill, min(n.changed_at), min(n.changed_at)
+        FROM (TABLE changes UNION ALL TABLE backfill) AS n
+        JOIN infinity_embed.targets AS t ON t.id = n.target_id
+        GROUP BY n.target_id, n.key ORDER BY n.target_id, n.key
+        ON CONFLICT (target_id, key) DO UPDATE SET is_backfill = j.is_backfill AND EXCLUDED.is_backfill,
+            enqueued_at = EXCLUDED.enqueued_at, not_before = EXCLUDED.not_before, claim = NULL, claimed_by = NULL,
+            claimed_at = NULL, leased_until = NULL, attempts = 0, is_suspect = false, dead = false, error = NULL;
+        GET DIAGNOSTICS made = ROW_COUNT;
+        EXIT WHEN made > 0;
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.make_jobs_of(boolean, integer) IS
+    'makes jobs of the first changes, or of the first rows of the backfill, that can be taken';
 
 -- Changes and backfill are counted as texts, until jobs have been made of them.
 CREATE FUNCTION infinity_embed.batches_waiting(text_jobs integer, image_jobs integer, most integer) RETURNS bigint
@@ -104,10 +141,11 @@ COMMENT ON FUNCTION infinity_embed.batches_waiting(integer, integer, integer) IS
 -- At most so many jobs of one target; no row when nothing can be done now. Changes come before the
 -- backfill and the older before the newer, but every fourth batch is the backfill's, so that it comes to
 -- an end whatever is written meanwhile. Of a target that could not be embedded at all last time it takes
--- one job, to see whether it can be now.
+-- one job, to see whether it can be now. A suspect comes alone, when there is nothing else to do.
 CREATE FUNCTION infinity_embed.claim_jobs(text_jobs integer, image_jobs integer, lease interval, obey_pauses boolean,
-        OUT claim bigint, OUT target_id integer, OUT version integer, OUT owner oid, OUT is_image boolean, OUT model text,
-        OUT dim integer, OUT normalized boolean, OUT is_probe boolean, OUT keys text[],
+        resting integer[], OUT claim bigint, OUT target_id integer, OUT version integer, OUT owner oid,
+        OUT table_name text, OUT is_image boolean, OUT model text, OUT dim integer, OUT normalized boolean,
+        OUT is_probe boolean, OUT is_suspect boolean, OUT keys text[],
         OUT lock_statement text, OUT read_statement text, OUT write_statement text)
     RETURNS SETOF record
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000 ROWS 1
@@ -119,37 +157,36 @@ AS $function$
 DECLARE
     moment constant timestamptz := clock_timestamp();
     number constant bigint := nextval('infinity_embed.claims');
-    broken text;
     candidate record;
     target infinity_embed.targets;
+    obstacle text;
     wanted integer;
     places tid[];
 BEGIN
     PERFORM infinity_embed.make_jobs(text_jobs);
     FOR candidate IN
-        SELECT t AS target, kind.is_backfill FROM infinity_embed.targets AS t
-        CROSS JOIN (VALUES (false), (true)) AS kind(is_backfill)
+        SELECT t AS target, kind.is_backfill, kind.is_suspect FROM infinity_embed.targets AS t
+        CROSS JOIN (VALUES (false, false), (true, false), (false, true), (true, true)) AS kind(is_backfill, is_suspect)
         CROSS JOIN LATERAL (
             SELECT j.not_before FROM infinity_embed.queue AS j
-            WHERE j.target_id = t.id AND j.is_backfill = kind.is_backfill AND NOT j.dead AND j.not_before <= moment
-              AND (j.claim IS NULL OR j.leased_until < moment)
+            WHERE j.target_id = t.id AND j.is_suspect = kind.is_suspect AND j.is_backfill = kind.is_backfill
+              AND NOT j.dead AND j.not_before <= moment AND (j.claim IS NULL OR j.leased_until < moment)
             ORDER BY j.not_before LIMIT 1) AS oldest
-        WHERE NOT obey_pauses OR t.paused_until IS NULL OR t.paused_until <= moment
-        ORDER BY kind.is_backfill <> (number % 4 = 0), oldest.not_before
+        WHERE (NOT obey_pauses OR t.paused_until IS NULL OR t.paused_until <= moment) AND t.id <> ALL (resting)
+        ORDER BY kind.is_suspect, kind.is_backfill <> (number % 4 = 0), oldest.not_before
     LOOP
         target := candidate.target;
-        SELECT p.problem || '. ' || p.hint INTO broken FROM infinity_embed.definition_problem(target) AS p;
-        IF broken IS NOT NULL THEN
-            UPDATE infinity_embed.targets AS t SET problem = broken
-            WHERE t.id = target.id AND t.problem IS DISTINCT FROM broken;
+        SELECT p.problem || '. ' || p.hint INTO obstacle FROM infinity_embed.definition_problem(target) AS p;
+        IF obstacle IS NOT NULL THEN
+            PERFORM infinity_embed.note_problem(target.id, obstacle, NULL);
             CONTINUE;
         END IF;
-        wanted := CASE WHEN target.problem IS NOT NULL THEN 1
+        wanted := CASE WHEN candidate.is_suspect OR target.problem IS NOT NULL THEN 1
                        WHEN target.kind = 'image' THEN image_jobs ELSE text_jobs END;
-        places := infinity_embed.ready_jobs(target.id, candidate.is_backfill, moment, wanted);
+        places := infinity_embed.ready_jobs(target.id, candidate.is_suspect, candidate.is_backfill, moment, wanted);
         IF cardinality(places) < wanted THEN
-            places := places
-                || infinity_embed.ready_jobs(target.id, NOT candidate.is_backfill, moment, wanted - cardinality(places));
+            places := places || infinity_embed.ready_jobs(
+                target.id, candidate.is_suspect, NOT candidate.is_backfill, moment, wanted - cardinality(places));
         END IF;
         WITH claimed AS (
             UPDATE infinity_embed.queue AS j SET claim = number, claimed_by = pg_backend_pid(),
@@ -160,11 +197,13 @@ BEGIN
             claim := number;
             target_id := target.id;
             version := target.version;
+            table_name := target.relation::text;
             is_image := target.kind = 'image';
             model := target.model;
             dim := target.dim;
             normalized := target.normalize;
             is_probe := target.problem IS NOT NULL;
+            is_suspect := candidate.is_suspect;
             SELECT c.relowner INTO owner FROM pg_class AS c WHERE c.oid = target.relation;
             SELECT s.* INTO lock_statement, read_statement, write_statement
             FROM infinity_embed.statements(target) AS s;
@@ -174,10 +213,28 @@ BEGIN
     END LOOP;
 END
 $function$;
-COMMENT ON FUNCTION infinity_embed.claim_jobs(integer, integer, interval, boolean) IS
+COMMENT ON FUNCTION infinity_embed.claim_jobs(integer, integer, interval, boolean, integer[]) IS
     'takes jobs of one target for the calling process';
 
-CREATE FUNCTION infinity_embed.ready_jobs(target_id integer, is_backfill boolean, moment timestamptz, most integer)
+-- An open transaction may have changed the definition: then the note is left out.
+CREATE FUNCTION infinity_embed.note_problem(target_id integer, problem text, paused_until timestamptz) RETURNS void
+    LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+#variable_conflict use_variable
+BEGIN
+    UPDATE infinity_embed.targets AS t SET problem = problem, paused_until = paused_until
+    WHERE t.ctid = ANY (ARRAY(
+        SELECT t.ctid FROM infinity_embed.targets AS t
+        WHERE t.id = target_id AND (t.problem, t.paused_until) IS DISTINCT FROM (problem, paused_until)
+        FOR NO KEY UPDATE SKIP LOCKED));
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.note_problem(integer, text, timestamptz) IS
+    'keeps why nothing of a target could be embedded, and how long it rests';
+
+CREATE FUNCTION infinity_embed.ready_jobs(
+        target_id integer, is_suspect boolean, is_backfill boolean, moment timestamptz, most integer)
     RETURNS tid[]
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
@@ -188,12 +245,12 @@ AS $function$
 BEGIN
     RETURN ARRAY(
         SELECT j.ctid FROM infinity_embed.queue AS j
-        WHERE j.target_id = target_id AND j.is_backfill = is_backfill AND NOT j.dead
+        WHERE j.target_id = target_id AND j.is_suspect = is_suspect AND j.is_backfill = is_backfill AND NOT j.dead
           AND j.not_before <= moment AND (j.claim IS NULL OR j.leased_until < moment)
         ORDER BY j.not_before LIMIT most FOR UPDATE SKIP LOCKED);
 END
 $function$;
-COMMENT ON FUNCTION infinity_embed.ready_jobs(integer, boolean, timestamptz, integer) IS
+COMMENT ON FUNCTION infinity_embed.ready_jobs(integer, boolean, boolean, timestamptz, integer) IS
     'locks the oldest jobs that can be claimed';
 
 -- Whether the row t is the one that a job's key names, by the primary key's own operators.
@@ -221,7 +278,7 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.key_match(infinity_embed.targets, text) IS
     'SQL that finds the row of a job';
 
--- lock: keeps the definition from changing to the end of the transaction. read: $1 keys, $2 bytes that sources may have together; gives key, source, fingerprint, and whether
+-- lock: what the UPDATE will need, which keeps the definition from changing to the end of the transaction. read: $1 keys, $2 bytes that sources may have together; gives key, source, fingerprint, and whether
 -- the source was left out for its size. write: $1 keys, $2 fingerprints, $3 vectors, $4 dim; gives key,
 -- whether the source is the one that was embedded, and whether the row was written. A row that somebody
 -- else has locked is left out.
@@ -242,7 +299,7 @@ BEGIN
             (SELECT n.nspname FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
              WHERE t.oid = infinity_embed.multivector_type()), vectors, target.pooling);
     END IF;
-    lock_statement := format('LOCK TABLE ONLY %s IN ROW EXCLUSIVE MODE', target.relation);
+    lock_statement := format('LOCK TABLE %s IN ROW EXCLUSIVE MODE', target.relation);
     read_statement := format(
         'SELECT key, CASE WHEN NOT left_out THEN source END, CASE WHEN NOT left_out THEN %2$s END, left_out
          FROM (SELECT key, source, coalesce(pg_catalog.sum(pg_catalog.octet_length(source)) OVER before, 0) > $2 AS left_out
@@ -290,13 +347,13 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.claimed_jobs(integer, bigint, text[]) IS
     'locks those jobs of a claim that still are its own';
 
--- What was released,
--- mostly because a writer holds the row's lock, waits the longer the longer it has waited; what is given
--- back has not been tried. A problem means that it could not be, for a reason that is no row's: its target
+-- What was released, mostly because a writer holds the row's lock, waits the longer the longer it has waited; what is
+-- given back has not been tried. A problem means that it could not be, for a reason that is no row's: its target
 -- rests, and the row by which that was seen goes behind the others, since it may be what brings the server down.
+-- Suspects ran out of time.
 CREATE FUNCTION infinity_embed.settle_jobs(target_id integer, claim bigint, embedded bigint, seconds double precision,
-        done text[], released text[], given_back text[], failed text[], errors text[], max_attempts integer,
-        problem text, pause interval) RETURNS void
+        done text[], released text[], given_back text[], suspects text[], failed text[], errors text[],
+        max_attempts integer, problem text, pause interval) RETURNS void
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -311,6 +368,7 @@ BEGIN
     IF cardinality(released || given_back) > 0 THEN
         places := infinity_embed.claimed_jobs(target_id, claim, released || given_back);
         UPDATE infinity_embed.queue AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
+            is_suspect = j.is_suspect OR j.key = ANY (suspects),
             not_before = CASE
                 WHEN j.key = ANY (released) THEN moment + least(
                     greatest((moment - j.enqueued_at) / 4, interval '100 milliseconds'), interval '30 seconds')
@@ -321,11 +379,13 @@ BEGIN
     IF cardinality(failed) > 0 THEN
         places := infinity_embed.claimed_jobs(target_id, claim, failed);
         UPDATE infinity_embed.queue AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL,
+            is_suspect = j.is_suspect OR j.key = ANY (suspects),
             attempts = j.attempts + 1, dead = j.attempts + 1 >= max_attempts, error = f.error,
             not_before = moment + least(interval '1 second' * power(2, j.attempts), interval '5 minutes')
         FROM unnest(failed, errors) AS f(key, error)
         WHERE j.ctid = ANY (places) AND j.key = f.key;
     END IF;
+    -- What was written is locked: no open transaction can have changed the definition.
     IF embedded > 0 THEN
         UPDATE infinity_embed.targets AS t SET written = t.written + settle_jobs.embedded,
             counted = settle_jobs.embedded + CASE WHEN t.counted_since > moment - minute THEN t.counted ELSE 0 END,
@@ -336,10 +396,9 @@ BEGIN
     END IF;
     -- A row that fails for a reason of its own shows that others can be embedded.
     IF problem IS NOT NULL OR cardinality(failed) > 0 THEN
-        UPDATE infinity_embed.targets AS t SET problem = settle_jobs.problem, paused_until = moment + pause
-        WHERE t.id = target_id AND (settle_jobs.problem IS NOT NULL OR t.problem IS NOT NULL);
+        PERFORM infinity_embed.note_problem(target_id, problem, moment + CASE WHEN problem IS NOT NULL THEN pause END);
     END IF;
 END
 $function$;
-COMMENT ON FUNCTION infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], text[], integer, text, interval) IS
+COMMENT ON FUNCTION infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], text[], text[], integer, text, interval) IS
     'records what became of claimed jobs';

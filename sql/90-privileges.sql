@@ -34,11 +34,13 @@ REVOKE ALL ON FUNCTION
     infinity_embed.wake(),
     infinity_embed.tidy_queue(),
     infinity_embed.make_jobs(integer),
+    infinity_embed.make_jobs_of(boolean, integer),
     infinity_embed.batches_waiting(integer, integer, integer),
-    infinity_embed.claim_jobs(integer, integer, interval, boolean),
-    infinity_embed.ready_jobs(integer, boolean, timestamptz, integer),
+    infinity_embed.claim_jobs(integer, integer, interval, boolean, integer[]),
+    infinity_embed.note_problem(integer, text, timestamptz),
+    infinity_embed.ready_jobs(integer, boolean, boolean, timestamptz, integer),
     infinity_embed.claimed_jobs(integer, bigint, text[]),
-    infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], text[], integer, text, interval)
+    infinity_embed.settle_jobs(integer, bigint, bigint, double precision, text[], text[], text[], text[], text[], text[], integer, text, interval)
 FROM PUBLIC;
 
 -- SECURITY INVOKER: GRANT itself decides whether the caller may. The functions' schema is where

@@ -10,10 +10,13 @@ pub(crate) mod launcher;
 mod lock;
 mod process;
 mod registration;
+mod resting;
 mod role;
+mod rows;
 mod source;
 mod statement;
 mod subtransaction;
+mod time_limit;
 mod wake;
 mod worker;
 

@@ -36,6 +36,9 @@ const MAX_RETRIES: i32 = 100;
 const MAX_BATCH_SIZE: i32 = 2_048;
 const MAX_CONCURRENCY: i32 = 64;
 const MAX_ATTEMPTS: i32 = 1_000;
+/// Bounds of the time that a worker gives a table's own expressions and triggers.
+const SHORTEST_STATEMENT: Duration = Duration::from_secs(1);
+const LONGEST_STATEMENT: Duration = Duration::from_secs(10);
 const MAX_WORKERS: i32 = 64;
 const MAX_CACHE_KB: i32 = 1024 * 1024;
 /// Infinity's own image library refuses more.
@@ -408,6 +411,11 @@ pub(crate) fn max_attempts() -> i32 {
 /// Longest time for one request with its retries.
 pub(crate) fn timeout() -> Duration {
     Duration::from_secs_f64(TIMEOUT.get())
+}
+
+/// Longest time that a table's own expressions and triggers may take in a worker.
+pub(crate) fn statement_limit() -> Duration {
+    timeout().clamp(SHORTEST_STATEMENT, LONGEST_STATEMENT)
 }
 
 /// Bytes that the cache of query embeddings may take; 0 is off.

@@ -109,11 +109,14 @@ fn of_the_connection(error: Error) -> SqlError {
         )
         .detail(format!("{}{}.", capital(&detail), after(attempts)))
         .hint("Look into the server's log: it may have been restarted or have run out of memory."),
-        Error::TimedOut { url, after: limit, attempts } => SqlError::new(
+        Error::TimedOut { url, after: limit, attempts, works } => SqlError::new(
             Code::ERRCODE_CONNECTION_FAILURE,
             format!("no answer from the Infinity server at \"{url}\" within {}", seconds(limit)),
         )
-        .detail(format!("The request was given up{}.", after(attempts)))
+        .detail(match works {
+            true => format!("The request was given up{}, and the server works.", after(attempts)),
+            false => format!("The request was given up{}.", after(attempts)),
+        })
         .hint("Raise infinity_embed.timeout, or lower infinity_embed.embed_batch_size."),
         Error::Wedged { url, after: limit } => SqlError::new(
             Code::ERRCODE_CONNECTION_FAILURE,

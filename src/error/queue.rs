@@ -2,6 +2,8 @@
 
 use pgrx::{PgSqlErrorCode as Code, pg_sys};
 
+use std::time::Duration;
+
 use super::SqlError;
 
 impl SqlError {
@@ -56,6 +58,33 @@ impl SqlError {
         )
         .detail("It commits between batches, so that no transaction is open while the Infinity server works.")
         .hint("Call it by itself, not from a function or between BEGIN and COMMIT.")
+    }
+
+    pub(crate) fn table_locked(table: &str, waited: Duration) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_LOCK_NOT_AVAILABLE,
+            format!("could not lock table {table} within {} ms", waited.as_millis()),
+        )
+        .detail("Another transaction has it, as ALTER TABLE, CREATE INDEX, TRUNCATE and auto_embed() do to their ends.")
+    }
+
+    pub(crate) fn rows_locked(what: &str, table: &str, why: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_LOCK_NOT_AVAILABLE,
+            format!("{what} of rows of table {table} needs a lock that others hold"),
+        )
+        .detail(why)
+    }
+
+    pub(crate) fn too_slow(what: &str, table: &str, limit: Duration) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_QUERY_CANCELED,
+            format!(
+                "{what} of table {table} took longer than {} s",
+                limit.as_secs_f64()
+            ),
+        )
+        .detail("A worker gives the table's own expressions and triggers no more time than this.")
     }
 
     pub(crate) fn row_not_written() -> SqlError {

@@ -110,8 +110,8 @@ pub(super) fn reload() -> bool {
 }
 
 /// Takes on what ALTER DATABASE ... SET has changed of our settings since the process began: a session
-/// need not, but a worker may wait for the server that only such a setting names.
-pub(super) fn read_settings_of_database() {
+/// need not, but a worker may wait for the server that only such a setting names. Gives the names of those that are set.
+pub(super) fn read_settings_of_database() -> Vec<CString> {
     let settings = as_extension_owner(|| {
         execute(
             "SELECT split_part(s.setting, '=', 1), substr(s.setting, strpos(s.setting, '=') + 1)
@@ -122,6 +122,7 @@ pub(super) fn read_settings_of_database() {
             |row| [row.bytes(1), row.bytes(2)].map(Option::unwrap_or_default),
         )
     });
+    let mut names = Vec::with_capacity(settings.len());
     for setting in settings {
         // Catalogs hold no NUL.
         let [name, value] = setting.map(|text| CString::new(text).unwrap_or_default());
@@ -134,7 +135,9 @@ pub(super) fn read_settings_of_database() {
                 pg_sys::GucSource::PGC_S_DATABASE,
             );
         }
+        names.push(name);
     }
+    names
 }
 
 /// What pg_stat_activity shows; it also marks off claims of now from earlier ones.

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use infinity_client::{Attempt, Config, Error, Inputs};
+use infinity_client::{Config, Error, Inputs};
 
-use super::batch::{Claim, Content, Embedded, Source, Verdicts};
+use super::batch::{Claim, Verdicts};
+use super::rows::{Content, Embedded, Source};
 use crate::embed::client;
 use crate::error::SqlError;
 use crate::interrupt::BackendWait;
@@ -79,13 +80,29 @@ pub(super) fn fetch(
         true => Inputs::Images(images),
         false => Inputs::Texts(texts),
     };
-    let (outcomes, problem) = match config(claim, patient) {
+    if places.is_empty() {
+        return (embedded, 0, None);
+    }
+    let (mut outcomes, mut problem) = (vec![None; places.len()], None);
+    match config(claim, patient) {
+        Err(error) => problem = Some(Problem::lasting(error)),
         Ok(config) => {
-            let Attempt { outcomes, failure } = client().embed(&config, inputs, &mut BackendWait);
-            (outcomes, failure.map(Problem::from))
+            let attempt = client().embed(&config, inputs, &mut BackendWait);
+            outcomes = attempt.outcomes;
+            if let Some(failure) = attempt.failure {
+                if makes_suspects(&failure) {
+                    let suspects = attempt.failed_together.iter();
+                    let keys = suspects.map(|&input| sources[places[input]].key.clone());
+                    verdicts.suspects.extend(keys);
+                }
+                if is_its_own(&failure, claim) {
+                    outcomes[0] = Some(Err(failure));
+                } else {
+                    problem = Some(Problem::from(failure));
+                }
+            }
         }
-        Err(error) => (vec![None; places.len()], Some(Problem::lasting(error))),
-    };
+    }
     let mut dim = 0;
     for (index, outcome) in places.into_iter().zip(outcomes) {
         match outcome {
@@ -102,6 +119,26 @@ pub(super) fn fetch(
         }
     }
     (embedded, dim, problem)
+}
+
+/// Whether a row may be to blame for the failure of the request that it was in: time ran out over it, and the server is there.
+fn makes_suspects(failure: &Error) -> bool {
+    matches!(
+        failure,
+        Error::TimedOut { works: true, .. } | Error::Wedged { .. }
+    )
+}
+
+/// Whether time ran out over a row because of what it is: it was alone, and the server worked before and after. A server that
+/// works before, and hangs after it was given a suspect, may go on computing what nobody waits for any more.
+fn is_its_own(failure: &Error, claim: &Claim) -> bool {
+    let is_alone = claim.keys.len() == 1 && !claim.is_probe;
+    is_alone
+        && match failure {
+            Error::TimedOut { works, .. } => *works,
+            Error::Wedged { .. } => claim.is_suspect,
+            _ => false,
+        }
 }
 
 fn config(claim: &Claim, patient: bool) -> Result<Config, SqlError> {

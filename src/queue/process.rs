@@ -6,9 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use pgrx::{notice, pg_extern, pg_sys};
+use pgrx::{notice, pg_extern, pg_sys, warning};
 
 use super::batch::{self, Progress, Session};
+use super::resting::Resting;
 use crate::error::SqlError;
 
 /// How often the user is told.
@@ -37,9 +38,10 @@ fn queue_process(max_jobs: Option<i64>, fcinfo: pg_sys::FunctionCallInfo) {
 fn drain(session: &mut Foreground, max_jobs: usize) -> Result<(), SqlError> {
     let (mut embedded, mut failed) = (0, 0);
     let mut told = Instant::now();
+    let mut resting = Resting::new(true);
     batch::tidy(session);
     while embedded + failed < max_jobs {
-        match batch::run(session, max_jobs - embedded - failed, false) {
+        match batch::run(session, max_jobs - embedded - failed, false, &mut resting) {
             Progress::Idle => break,
             Progress::Postponed(error) => return Err(error),
             Progress::Done {
@@ -56,6 +58,12 @@ fn drain(session: &mut Foreground, max_jobs: usize) -> Result<(), SqlError> {
         }
     }
     notice!("{embedded} rows embedded, {failed} failed");
+    for (table, reason) in resting.reasons() {
+        notice!("rows of {table} were left for a later call: {reason}");
+    }
+    for (table, problem) in session.transaction(|| batch::targets_left(&resting)) {
+        warning!("rows of {table} wait: {problem}");
+    }
     Ok(())
 }
 

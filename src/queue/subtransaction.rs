@@ -3,22 +3,35 @@
 //! Used where a user's expression, constraint or trigger runs. A cancel or a termination goes on.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
 
+use super::time_limit::TimeLimit;
+
 /// What SQL failed with.
 pub(super) struct Failure {
     pub(super) message: String,
-    /// Whether it was others' doing: a deadlock, a conflict, a lock that could not be had.
-    pub(super) is_conflict: bool,
+    pub(super) cause: Cause,
 }
 
-/// Runs `work` in a subtransaction, which an error rolls back.
+/// Whose doing a failure was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// What the SQL was about.
+    Row,
+    /// Others': a deadlock, a conflict, a lock that could not be had.
+    Conflict,
+    /// It had no more time.
+    Time,
+}
+
+/// Runs `work` in a subtransaction, which an error rolls back, as does the end of the time that is given.
 ///
 /// # Errors
-/// What PostgreSQL raised, but for cancel, timeout and termination, which are raised again.
-pub(super) fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
+/// What PostgreSQL raised, but for cancel and termination, which are raised again.
+pub(super) fn attempt<T>(within: Option<Duration>, work: impl FnOnce() -> T) -> Result<T, Failure> {
     // SAFETY: inside a transaction; the context and the owner outlive the subtransaction.
     let (context, owner) = unsafe {
         let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
@@ -26,6 +39,7 @@ pub(super) fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
         pg_sys::MemoryContextSwitchTo(before.0);
         before
     };
+    let limit = within.map(TimeLimit::begin);
     let result = PgTryBuilder::new(AssertUnwindSafe(|| {
         let value = work();
         // SAFETY: ends the subtransaction that was begun above.
@@ -46,31 +60,32 @@ pub(super) fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
     }
-    result.map_err(|error| failure(*error))
+    let is_over = limit.is_some_and(TimeLimit::end);
+    result.map_err(|error| failure(*error, is_over))
 }
 
-fn failure(error: CaughtError) -> Failure {
+fn failure(error: CaughtError, is_over: bool) -> Failure {
     let CaughtError::PostgresError(report) = &error else {
         error.rethrow()
     };
-    match report.sql_error_code() {
+    let cause = match report.sql_error_code() {
+        PgSqlErrorCode::ERRCODE_QUERY_CANCELED if is_over => Cause::Time,
         PgSqlErrorCode::ERRCODE_QUERY_CANCELED
         | PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN
         | PgSqlErrorCode::ERRCODE_CRASH_SHUTDOWN
         | PgSqlErrorCode::ERRCODE_DATABASE_DROPPED => error.rethrow(),
-        code => Failure {
-            message: match report.detail() {
-                Some(detail) if !shows_the_row(code) => format!("{}: {detail}", report.message()),
-                _ => report.message().to_owned(),
-            },
-            is_conflict: matches!(
-                code,
-                PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
-                    | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
-                    | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
-            ),
-        },
-    }
+        PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE
+        | PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
+        | PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => Cause::Conflict,
+        _ => Cause::Row,
+    };
+    let message = match report.detail() {
+        Some(detail) if !shows_the_row(report.sql_error_code()) => {
+            format!("{}: {detail}", report.message())
+        }
+        _ => report.message().to_owned(),
+    };
+    Failure { message, cause }
 }
 
 /// Whether the DETAIL of such an error is the row or its key, as of all violated constraints: errors are read by roles that

@@ -5,6 +5,7 @@
 //! and they leave when they find nothing. Not obvious: all are registered alike and take the lowest number
 //! that is free, so that a helper is there to become the first when that one was terminated.
 
+use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use super::background::{Background, begin, nap, read_settings_of_database, reloa
 use super::batch::{self, Progress, Session};
 use super::lock::Lock;
 use super::registration::start_worker;
+use super::resting::Resting;
 use super::role::extension_owner;
 use crate::settings;
 
@@ -92,6 +94,8 @@ struct Worker {
     last_tidy: Option<Instant>,
     last_call: Option<Instant>,
     last_problem: String,
+    resting: Resting,
+    settings: Vec<CString>,
 }
 
 impl Worker {
@@ -103,6 +107,8 @@ impl Worker {
             last_tidy: None,
             last_call: None,
             last_problem: String::new(),
+            resting: Resting::new(false),
+            settings: Vec::new(),
         }
     }
 
@@ -120,12 +126,14 @@ impl Worker {
             .last_tidy
             .is_none_or(|last| last.elapsed() >= TIDY_EVERY)
         {
-            self.session.transaction(read_settings_of_database);
+            if !self.follow_settings() {
+                return Turn::Leave;
+            }
             batch::tidy(&mut self.session);
             self.last_tidy = Some(Instant::now());
         }
         self.call_for_help();
-        match batch::run(&mut self.session, usize::MAX, true) {
+        match batch::run(&mut self.session, usize::MAX, true, &mut self.resting) {
             Progress::Done { .. } => {
                 self.last_work = Instant::now();
                 self.last_problem.clear();
@@ -155,14 +163,31 @@ impl Worker {
     }
 
     fn activity(&self) -> String {
-        if self.last_problem.is_empty() {
-            "embedding queued rows".to_owned()
-        } else {
-            format!(
+        if !self.last_problem.is_empty() {
+            return format!(
                 "trying again to embed queued rows after: {}",
                 self.last_problem
-            )
+            );
         }
+        self.resting.reasons().fold(
+            "embedding queued rows".to_owned(),
+            |text, (table, reason)| format!("{text}; those of {table} later: {reason}"),
+        )
+    }
+
+    /// Takes on changed settings of the database. One that was reset has in this process no value to go back to: then
+    /// another worker is started, and this one has to leave.
+    fn follow_settings(&mut self) -> bool {
+        let settings = self.session.transaction(read_settings_of_database);
+        let is_reset = self.settings.iter().any(|name| !settings.contains(name));
+        if is_reset && start_worker() {
+            return false;
+        }
+        // Without a free slot it is tried again.
+        if !is_reset {
+            self.settings = settings;
+        }
+        true
     }
 
     /// The lowest number that no worker of the database has.

@@ -76,6 +76,7 @@ impl Client {
         let nothing = |failure| Attempt {
             outcomes: vec![None; count],
             failure,
+            failed_together: Vec::new(),
         };
         if count == 0 {
             return nothing(None);

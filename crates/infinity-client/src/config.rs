@@ -133,6 +133,8 @@ pub struct Attempt {
     pub outcomes: Vec<Option<Outcome>>,
     /// Why the call ended before every input had an outcome.
     pub failure: Option<Error>,
+    /// Positions of the inputs that the request carried whose failure that was.
+    pub failed_together: Vec<usize>,
 }
 
 /// What an input is; the server calls it the modality.

@@ -50,6 +50,19 @@ struct Done {
     again: Vec<Batch>,
 }
 
+/// A failure that ends the call, and which inputs were in the request that failed, if one did.
+struct Failed {
+    error: Error,
+    inputs: Vec<usize>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        let inputs = Vec::new();
+        Failed { error, inputs }
+    }
+}
+
 impl Session {
     /// Embeds the inputs; one outcome each, in their order. A failure that is no single input's ends it: requests in flight
     /// are then dropped, and their inputs have no outcome.
@@ -84,10 +97,11 @@ impl Session {
                 again,
             } = match done {
                 Ok(done) => done,
-                Err(error) => {
+                Err(Failed { error, inputs }) => {
                     return Attempt {
                         outcomes,
                         failure: Some(error),
+                        failed_together: inputs,
                     };
                 }
             };
@@ -105,12 +119,13 @@ impl Session {
             failure: lost.map(|index| Error::Internal {
                 reason: format!("input {} was lost", index + 1),
             }),
+            failed_together: Vec::new(),
         }
     }
 
     /// Sends one batch, or as much of it as fits into a request. What making it ready takes is lost to the request: both
     /// are under one deadline.
-    async fn embed_batch(&self, modality: Modality, batch: Batch) -> Result<Done, Error> {
+    async fn embed_batch(&self, modality: Modality, batch: Batch) -> Result<Done, Failed> {
         let timeout = self.config.timeout;
         let mut done = Done::default();
         let mut ready = Vec::with_capacity(batch.items.len());
@@ -122,7 +137,7 @@ impl Session {
                 Ok(Err(error)) => done.outcomes.push((index, Err(error))),
                 Err(_) => {
                     let problem = ImageProblem::TooSlow { limit: timeout };
-                    return Err(Error::Image { index, problem });
+                    return Err(Error::Image { index, problem }.into());
                 }
             }
         }
@@ -164,7 +179,10 @@ impl Session {
                     done.again.splice(0..0, [half(ready), half(tail)]);
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                let inputs = ready.iter().map(|item| item.index).collect();
+                return Err(Failed { error, inputs });
+            }
         }
         Ok(done)
     }

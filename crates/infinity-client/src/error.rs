@@ -44,11 +44,12 @@ pub enum Error {
         detail: String,
         attempts: u32,
     },
-    /// No answer within the deadline, and the server gives no sign of being wedged.
+    /// No answer within the deadline. `works` tells that the server embedded one word well right afterwards.
     TimedOut {
         url: String,
         after: Duration,
         attempts: u32,
+        works: bool,
     },
     /// No answer within the deadline; `/health` answers, but a one-word request does not: the worker is dead or stuck.
     Wedged { url: String, after: Duration },

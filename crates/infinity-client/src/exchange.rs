@@ -43,6 +43,16 @@ pub(crate) enum Accidents {
     Believed,
 }
 
+/// How the server is, by what it says beside a request that it did not answer.
+enum Condition {
+    /// It is healthy, and embeds one word.
+    Works,
+    /// It is healthy, but a one-word request hangs or is turned away.
+    Wedged,
+    /// Neither was seen.
+    Unknown,
+}
+
 /// An attempt that did not end in an answer.
 struct Trouble {
     error: Error,
@@ -85,12 +95,25 @@ impl Session {
         within: Duration,
         accidents: Accidents,
     ) -> Result<Reply, Error> {
-        match self.attempts(call, modality, within, accidents).await {
-            Err(Error::TimedOut { url, after, .. }) if self.is_wedged().await => {
-                Err(Error::Wedged { url, after })
-            }
-            result => result,
-        }
+        let result = self.attempts(call, modality, within, accidents).await;
+        let Err(Error::TimedOut {
+            url,
+            after,
+            attempts,
+            ..
+        }) = result
+        else {
+            return result;
+        };
+        Err(match self.condition().await {
+            Condition::Wedged => Error::Wedged { url, after },
+            condition => Error::TimedOut {
+                url,
+                after,
+                attempts,
+                works: matches!(condition, Condition::Works),
+            },
+        })
     }
 
     /// Attempts under one deadline, with waits between them; never sleeps past the deadline.
@@ -143,6 +166,7 @@ impl Session {
             url: self.url(),
             after,
             attempts,
+            works: false,
         }
     }
 
@@ -252,17 +276,20 @@ impl Session {
         }
     }
 
-    /// Whether `/health` answers while a one-word request hangs or is turned away.
-    async fn is_wedged(&self) -> bool {
+    /// How the server is after a request timed out.
+    async fn condition(&self) -> Condition {
         let until = Instant::now() + self.config.timeout.min(DIAGNOSIS_TIMEOUT);
         let health = self.get(self.endpoint.health.clone(), false);
         let healthy = timeout_at(until, self.transport.send(&health)).await;
         if !matches!(healthy, Ok(Ok(Reply { status: 200, .. }))) {
-            return false;
+            return Condition::Unknown;
         }
         match timeout_at(until, self.transport.send(&self.probe_call())).await {
-            Err(_) => true,
-            Ok(reply) => matches!(reply, Ok(Reply { status: 429, .. })),
+            Err(_) | Ok(Ok(Reply { status: 429, .. })) => Condition::Wedged,
+            Ok(Ok(Reply {
+                status: 200..300, ..
+            })) => Condition::Works,
+            Ok(_) => Condition::Unknown,
         }
     }
 

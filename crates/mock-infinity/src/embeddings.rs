@@ -203,10 +203,10 @@ fn front(worker: &Worker, request: &Request) -> Result<Vec<Opened>, Response> {
         .collect()
 }
 
-/// Whether a fault concerns this request: poison needs its marker.
+/// Whether a fault concerns this request: what lies in a text needs its marker.
 fn fits(fault: &Fault, request: &Request, pictures: &[Opened]) -> bool {
     match fault {
-        Fault::Poison { marker, .. } => {
+        Fault::Poison { marker, .. } | Fault::SlowText { marker, .. } => {
             request.modality == Modality::Text
                 && request.inputs.iter().any(|input| input.contains(marker))
         }

@@ -102,6 +102,13 @@ pub enum Fault {
         /// 400, 422, 500, … in the form of this status.
         status: u16,
     },
+    /// Any text that contains the marker makes the answer to its whole request come so much later.
+    SlowText {
+        /// What to look for in texts.
+        marker: String,
+        /// Milliseconds.
+        ms: u64,
+    },
     /// Any image of this size makes its whole request fail.
     PoisonImage {
         /// Pixels across.

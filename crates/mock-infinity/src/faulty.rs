@@ -37,7 +37,7 @@ pub(crate) fn error(status: StatusCode, message: &str) -> Response {
 /// What a fault does instead of, or before, an answer.
 pub(crate) async fn before(fault: &Fault, call: &Call, model: &str) -> Option<Response> {
     match fault {
-        Fault::Hang { ms } => {
+        Fault::Hang { ms } | Fault::SlowText { ms, .. } => {
             tokio::time::sleep(Duration::from_millis(*ms)).await;
             None
         }

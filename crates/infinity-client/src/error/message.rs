@@ -131,6 +131,7 @@ impl Error {
                 url,
                 after,
                 attempts,
+                works: _,
             } => write!(
                 f,
                 "no answer from the Infinity server at \"{url}\" within {}{}",
@@ -413,6 +414,7 @@ mod tests {
             url: "http://h".into(),
             after: Duration::from_millis(1500),
             attempts: 1,
+            works: false,
         };
         assert_eq!(
             error.to_string(),

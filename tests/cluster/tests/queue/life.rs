@@ -96,6 +96,24 @@ fn a_setting_of_the_database_ends_an_outage() {
 }
 
 #[test]
+fn a_setting_that_is_reset_ends_an_outage() {
+    let mut gone = server(Duration::ZERO);
+    let server = server(Duration::ZERO);
+    let cluster = Cluster::start_new(&[("infinity_embed.url", &server.url())]);
+    let database = passages_of(&cluster, &gone, 50);
+    database.set("infinity_embed.worker", "on");
+    gone.stop();
+    let mut client = database.client();
+    await_outage(&database, &mut client);
+    database.run(&format!(
+        "ALTER DATABASE {} RESET infinity_embed.url",
+        database.name()
+    ));
+    wait_until("the queue is drained", SOON, || waiting(&mut client) == 0);
+    assert_eq!(workers(&database, &mut client).len(), 1);
+}
+
+#[test]
 fn a_worker_writes_whatever_transactions_the_database_prefers() {
     let server = server(Duration::ZERO);
     let database = passages_with_worker(&server, 50);

@@ -1,24 +1,28 @@
 //! The queue: columns kept embedded behind their writers' backs.
 
+mod endless;
 mod fairness;
 mod launcher;
 mod life;
+mod locks;
 mod nowhere;
 mod outage;
 mod process;
 mod rights;
 mod several;
+mod silence;
 mod sources;
 mod tables;
 mod views;
 mod wait;
 mod worker;
 
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use cluster_tests::{Cluster, Database};
 use mock_infinity::{Model, Options, Server};
-use postgres::Client;
+use postgres::{Client, NoTls};
 
 const MODEL: &str = "michaelfeil/colqwen2-v0.1";
 
@@ -57,6 +61,21 @@ fn passages_of<'a>(cluster: &'a Cluster, server: &Server, rows: u32) -> Database
         "SELECT infinity_embed.auto_embed('passages', source => 'body', target => 'embedding')",
     );
     database
+}
+
+/// A session, and what the server tells it beside its answers.
+fn notices(database: &Database) -> (Client, Receiver<String>) {
+    let (tell, told) = channel();
+    let client = database
+        .cluster()
+        .config(database.name(), "postgres")
+        .notice_callback(move |notice| {
+            // A test that has read enough has gone.
+            let _ = tell.send(notice.message().to_owned());
+        })
+        .connect(NoTls)
+        .expect("a superuser may connect");
+    (client, told)
 }
 
 fn process(client: &mut Client) {

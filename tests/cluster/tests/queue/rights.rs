@@ -43,7 +43,7 @@ fn a_table_owner_who_is_allowed_may_and_others_may_not() {
     for statement in [
         "CALL infinity_embed.process_queue()",
         "SELECT * FROM infinity_embed.queue",
-        "SELECT * FROM infinity_embed.claim_jobs(1, 1, '1 s', false)",
+        "SELECT * FROM infinity_embed.claim_jobs(1, 1, '1 s', false, '{}')",
     ] {
         assert_eq!(
             database_error(client.batch_execute(statement))
