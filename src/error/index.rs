@@ -78,6 +78,14 @@ impl SqlError {
         .hint("Of a partitioned table, name the index of a partition.")
     }
 
+    pub(crate) fn index_not_valid(name: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("index \"{name}\" is not valid"),
+        )
+        .hint("It was not made to the end: REINDEX it, or DROP it.")
+    }
+
     pub(crate) fn too_many_lists(lists: i32, tokens: usize) -> SqlError {
         SqlError::new(
             Code::ERRCODE_INVALID_PARAMETER_VALUE,

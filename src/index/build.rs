@@ -8,7 +8,7 @@
 use std::ffi::{c_char, c_void};
 
 use maxsim_index::{Codebook, encode_flat};
-use pgrx::{check_for_interrupts, pg_guard, pg_sys};
+use pgrx::{PgMemoryContexts, check_for_interrupts, pg_guard, pg_sys};
 
 use super::document::{DocumentType, declared_dim};
 use super::insert::{SEED, TRAIN_AT};
@@ -144,6 +144,7 @@ impl Build {
         let rows = unsafe { self.scan(Some(encode_row), &raw mut encoding, true) };
         encoding.flush()?;
         let documents = encoding.documents as f64;
+        Meta::update(&index, |meta| meta.dim = encoding.dim as u32)?;
         if let Some(codebook) = &encoding.codebook {
             let written = codebook::write(&index, codebook);
             Meta::update(&index, |meta| meta.set_codebook(codebook, &written))?;
@@ -160,13 +161,17 @@ impl Build {
     unsafe fn sample(&self, dim: usize) -> Result<(Tokens, Option<usize>), SqlError> {
         let memory = maintenance_bytes();
         let mut tokens = Tokens::new(dim);
-        // SAFETY: the callback gets the state that it expects. Copies of values live in the context, which
-        // is the current one of the build and goes with it.
-        let (picked, type_) = unsafe {
-            let mut picked = Reservoir::<pg_sys::Datum>::new(memory / 4);
-            self.scan(Some(sample_row), &raw mut picked, false);
-            (picked, DocumentType::of(self.index))
+        let context = PgMemoryContexts::new("maxsim sample");
+        let mut picking = Picking {
+            picked: Reservoir::new(memory / 4),
+            context: context.value(),
         };
+        // SAFETY: the callback gets the state that it expects.
+        let type_ = unsafe {
+            self.scan(Some(sample_row), &raw mut picking, false);
+            DocumentType::of(self.index)
+        };
+        let picked = picking.picked;
         // SAFETY: an open index.
         let asked = unsafe { options::lists(self.index) };
         let mut wanted = usize::MAX;
@@ -181,7 +186,8 @@ impl Build {
             // SAFETY: a copy of a document, or of the pointer to one that the build's locks keep.
             unsafe { tokens.add(type_, datum)? };
             // How many are wanted follows from how long documents are: known well enough soon.
-            if at % 256 == 255 || at as u64 + 1 == count {
+            let taken = at as u64 + 1;
+            if taken.is_power_of_two() || taken.is_multiple_of(256) || taken == count {
                 let all = tokens.tokens / tokens.documents * rows;
                 let number = asked.unwrap_or_else(|| Codebook::lists_for(all));
                 wanted = Codebook::sample_size(number, all, tokens.dim, memory);
@@ -259,6 +265,13 @@ unsafe fn table_blocks(heap: pg_sys::Relation) -> i64 {
     }
 }
 
+/// The first pass over the table.
+struct Picking {
+    picked: Reservoir<pg_sys::Datum>,
+    /// Of the copies: the current one is that of a row.
+    context: pg_sys::MemoryContext,
+}
+
 /// Picks some rows that are alive: what a dead one refers to may be gone.
 #[pg_guard]
 unsafe extern "C-unwind" fn sample_row(
@@ -269,25 +282,21 @@ unsafe extern "C-unwind" fn sample_row(
     is_alive: bool,
     state: *mut c_void,
 ) {
-    // SAFETY: called by PostgreSQL with one value; `state` is the reservoir. The copy is made in the
-    // context of the build: the current one is that of this row.
+    // SAFETY: called by PostgreSQL with one value; `state` is the picking. Copies are freed once.
     unsafe {
         if *nulls || !is_alive {
             return;
         }
-        let picked = &mut *state.cast::<Reservoir<pg_sys::Datum>>();
-        let context = pg_sys::PortalContext;
-        let old = picked.offer(|| {
-            let caller = pg_sys::MemoryContextSwitchTo(context);
-            let value = (*values).cast_mut_ptr::<pg_sys::varlena>();
-            let size = pgrx::varsize_any(value);
-            let copy = pg_sys::palloc(size).cast::<u8>();
-            std::ptr::copy_nonoverlapping(value.cast::<u8>(), copy, size);
-            pg_sys::MemoryContextSwitchTo(caller);
+        let Picking { picked, context } = &mut *state.cast::<Picking>();
+        let value = (*values).cast_mut_ptr::<pg_sys::varlena>();
+        let bytes = pgrx::varsize_any(value);
+        let gone = picked.offer(bytes, || {
+            let copy = pg_sys::MemoryContextAlloc(*context, bytes).cast::<u8>();
+            std::ptr::copy_nonoverlapping(value.cast::<u8>(), copy, bytes);
             pg_sys::Datum::from(copy)
         });
-        if let Some(old) = old {
-            pg_sys::pfree(old.cast_mut_ptr());
+        for value in gone {
+            pg_sys::pfree(value.cast_mut_ptr());
         }
     }
 }
@@ -343,6 +352,10 @@ impl Encoding {
         }
         // SAFETY: the caller vouches for it; a row that is alive has its TOAST.
         let (values, dim) = unsafe { self.type_.values(datum)? };
+        if self.dim == 0 {
+            // Built concurrently: the second pass can find a document where the first found none.
+            self.dim = dim;
+        }
         if dim != self.dim {
             return Err(SqlError::index_dimension(dim, self.dim as u32));
         }

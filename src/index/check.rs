@@ -13,7 +13,7 @@ use super::codes;
 use super::document::DocumentType;
 use super::meta::Meta;
 use super::opened::Opened;
-use super::signature::{Entry, FLAT, MAX_IDS, sweep, tid_number, tokens_noted};
+use super::signature::{Entry, Extents, FLAT, MAX_IDS, tid_number, tokens_noted, visit_page};
 use super::wal::Index;
 use crate::error::SqlError;
 use crate::role::as_role;
@@ -38,29 +38,19 @@ fn maxsim_check_index(
 }
 
 fn check(opened: &Opened) -> Result<(usize, usize), SqlError> {
+    opened.expect_valid()?;
     let index = opened.index();
     // SAFETY: inside of a statement. Registered before the index is read: what this snapshot sees is in
     // the index by then, and no vacuum takes it out.
     let snapshot = unsafe { pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot()) };
-    let mut entries = Vec::new();
-    sweep(&index, &Meta::read(&index)?, |block, entry, ids| {
-        entries.push((entry.tid(), entry, ids.to_vec(), block));
-        Ok(())
-    })?;
-    // Read after the entries: an insert may train the index meanwhile.
-    let meta = Meta::read(&index)?;
-    let codebook = codebook::get(&index, &meta)?;
-    // Codes are read without a lock on the entry's page: the same order as that of a search.
-    for (_, entry, ids, block) in &entries {
-        check_for_interrupts!();
-        check_document(&index, &meta, codebook.as_ref(), entry, ids)
-            .map_err(|problem| SqlError::index_entry(*block, entry.tid(), problem))?;
+    let mut entries = Entries::of(&index)?;
+    for extent in Extents::new(&index, entries.meta.first_extent) {
+        let (first, length) = extent?;
+        for block in first..first + length {
+            entries.check_page(block)?;
+        }
     }
-    let mut tids: Vec<(u64, u16)> = entries
-        .iter()
-        .map(|(tid, entry, ..)| (*tid, entry.tokens))
-        .collect();
-    drop(entries);
+    let mut tids = entries.tids;
     tids.sort_unstable();
     if let Some(twice) = tids.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         return Err(SqlError::index_row(twice[0].0, "is in the index twice"));
@@ -72,41 +62,78 @@ fn check(opened: &Opened) -> Result<(usize, usize), SqlError> {
     Ok((tids.len(), rows))
 }
 
-fn check_document(
-    index: &Index,
-    meta: &Meta,
-    codebook: Option<&Arc<Codebook>>,
-    entry: &Entry,
-    ids: &[u8],
-) -> Result<(), &'static str> {
-    if entry.place() == 0 {
-        return match ids {
-            [] => Ok(()),
-            _ => Err("has a signature but no codes"),
-        };
+/// The entries of an index, checked page by page.
+struct Entries<'a> {
+    index: &'a Index,
+    meta: Meta,
+    codebook: Option<Arc<Codebook>>,
+    /// Rows and their tokens, of the pages so far: all that is kept of them.
+    tids: Vec<(u64, u16)>,
+    codes: Vec<u8>,
+}
+
+impl Entries<'_> {
+    fn of(index: &Index) -> Result<Entries<'_>, SqlError> {
+        Ok(Entries {
+            index,
+            meta: Meta::read(index)?,
+            codebook: None,
+            tids: Vec::new(),
+            codes: Vec::new(),
+        })
     }
-    let mut bytes = Vec::new();
-    match codes::read(index, entry.tid(), entry.place(), &mut bytes) {
-        Ok(true) => {}
-        Ok(false) => return Err("has lost its codes"),
-        Err(_) => return Err("has codes on a damaged page"),
+
+    fn check_page(&mut self, block: u32) -> Result<(), SqlError> {
+        let mut entries = Vec::new();
+        visit_page(self.index, block, |entry, ids| {
+            entries.push((entry, ids.to_vec()));
+            Ok(())
+        })?;
+        if self.codebook.is_none() {
+            // After the entries: an insert may train the index meanwhile.
+            self.meta = Meta::read(self.index)?;
+            self.codebook = codebook::get(self.index, &self.meta)?;
+        }
+        // Codes are read without a lock on the entry's page: the same order as that of a search.
+        for (entry, ids) in &entries {
+            check_for_interrupts!();
+            self.check_document(entry, ids)
+                .map_err(|problem| SqlError::index_entry(block, entry.tid(), problem))?;
+            self.tids.push((entry.tid(), entry.tokens));
+        }
+        Ok(())
     }
-    let inspected = inspect(&bytes, meta.dim as usize, codebook.map(Arc::as_ref))
-        .map_err(|_| "has damaged codes")?;
-    if tokens_noted(inspected.tokens) != entry.tokens {
-        return Err("has codes of another number of tokens");
+
+    fn check_document(&mut self, entry: &Entry, ids: &[u8]) -> Result<(), &'static str> {
+        if entry.place() == 0 {
+            return match ids {
+                [] => Ok(()),
+                _ => Err("has a signature but no codes"),
+            };
+        }
+        match codes::read(self.index, entry.tid(), entry.place(), &mut self.codes) {
+            Ok(true) => {}
+            Ok(false) => return Err("has lost its codes"),
+            Err(_) => return Err("has codes on a damaged page"),
+        }
+        let codebook = self.codebook.as_deref();
+        let inspected = inspect(&self.codes, self.meta.dim as usize, codebook)
+            .map_err(|_| "has damaged codes")?;
+        if tokens_noted(inspected.tokens) != entry.tokens {
+            return Err("has codes of another number of tokens");
+        }
+        if inspected.signature.is_empty() != (entry.flags & FLAT != 0) {
+            return Err("has codes of another kind");
+        }
+        let stored = ids
+            .chunks_exact(2)
+            .map(|id| u16::from_le_bytes([id[0], id[1]]));
+        let is_left_out = ids.is_empty() && inspected.signature.len() > MAX_IDS;
+        if !is_left_out && !stored.eq(inspected.signature) {
+            return Err("has a signature that its codes contradict");
+        }
+        Ok(())
     }
-    if inspected.signature.is_empty() != (entry.flags & FLAT != 0) {
-        return Err("has codes of another kind");
-    }
-    let stored = ids
-        .chunks_exact(2)
-        .map(|id| u16::from_le_bytes([id[0], id[1]]));
-    let is_left_out = ids.is_empty() && inspected.signature.len() > MAX_IDS;
-    if !is_left_out && !stored.eq(inspected.signature) {
-        return Err("has a signature that its codes contradict");
-    }
-    Ok(())
 }
 
 /// Looks up every row that the snapshot sees.

@@ -13,7 +13,12 @@ use pgrx::{check_for_interrupts, pg_sys};
 
 /// Bytes before a piece's codes: the row's place, the next piece's.
 const PIECE_HEADER: usize = 12;
-const MAX_PIECE: usize = MAX_ITEM_BYTES - PIECE_HEADER;
+/// The free space map counts in steps of 32 bytes: it does not know that an empty page takes more than this.
+const MAX_ITEM: usize = 254 * 32 - ITEM_OVERHEAD;
+const _: () = assert!(MAX_ITEM <= MAX_ITEM_BYTES);
+const MAX_PIECE: usize = MAX_ITEM - PIECE_HEADER;
+/// What an item may take beyond its bytes: its pointer, and what aligns it.
+const ITEM_OVERHEAD: usize = 8;
 
 /// Writes a document's codes, beginning to look for room at `target`, which is kept up to date. Gives
 /// where they begin.
@@ -30,11 +35,13 @@ pub(super) fn write(
     let (pieces, rest) = codes.split_at(whole * MAX_PIECE);
     let mut next = 0;
     if !rest.is_empty() {
-        next = write_shared(index, target, &piece(tid, 0, rest))?;
+        next = write_piece(index, target, &piece(tid, 0, rest))?;
     }
     for codes in pieces.chunks(MAX_PIECE).rev() {
         check_for_interrupts!();
-        next = write_alone(index, &piece(tid, next, codes));
+        // Only an empty page takes it, and the next one wants another.
+        let mut anywhere = NO_BLOCK;
+        next = write_piece(index, &mut anywhere, &piece(tid, next, codes))?;
     }
     Ok(next)
 }
@@ -55,11 +62,6 @@ const EMPTY: Opaque = Opaque {
     kind: Kind::Codes,
 };
 
-/// On a page of its own.
-fn write_alone(index: &Index, item: &[u8]) -> u64 {
-    index.extend(1, |buffer, _| place_on(index, buffer, true, item))
-}
-
 fn place_on(index: &Index, buffer: &Locked, is_new: bool, item: &[u8]) -> u64 {
     let offset = index.change([buffer], |[page]| {
         if is_new {
@@ -70,13 +72,14 @@ fn place_on(index: &Index, buffer: &Locked, is_new: bool, item: &[u8]) -> u64 {
     u64::from(buffer.block()) << 16 | u64::from(offset)
 }
 
-/// Where others are too: on the page of the last time, on one that vacuum found room on, or on a new one.
-fn write_shared(index: &Index, target: &mut u32, item: &[u8]) -> Result<u64, SqlError> {
+/// On the page of the last time, on one that vacuum found room on, or on a new one.
+fn write_piece(index: &Index, target: &mut u32, item: &[u8]) -> Result<u64, SqlError> {
     let relation = index.relation;
     let mut block = *target;
+    let wanted = item.len() + ITEM_OVERHEAD;
     if block == NO_BLOCK {
         // SAFETY: an open relation.
-        block = unsafe { pg_sys::GetPageWithFreeSpace(relation, item.len() + 8) };
+        block = unsafe { pg_sys::GetPageWithFreeSpace(relation, wanted) };
     }
     while block != NO_BLOCK {
         check_for_interrupts!();
@@ -95,10 +98,9 @@ fn write_shared(index: &Index, target: &mut u32, item: &[u8]) -> Result<u64, Sql
             }
         }
         // SAFETY: an open relation.
-        block =
-            unsafe { pg_sys::RecordAndGetPageWithFreeSpace(relation, block, room, item.len() + 8) };
+        block = unsafe { pg_sys::RecordAndGetPageWithFreeSpace(relation, block, room, wanted) };
     }
-    let place = write_alone(index, item);
+    let place = index.extend(1, |buffer, _| place_on(index, buffer, true, item));
     *target = (place >> 16) as u32;
     Ok(place)
 }

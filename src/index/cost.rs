@@ -20,6 +20,8 @@ const REFINED_FIRST: f64 = 64.0;
 const REFINED_PER_ROW: f64 = 16.0;
 /// Documents scored exactly for each row that comes out.
 const SCORED_PER_ROW: f64 = 3.0;
+/// More than anything, PostgreSQL's own price of a plan that is switched off among it; sums stay finite.
+const NEVER: f64 = 1e100;
 
 #[pg_guard]
 #[allow(clippy::too_many_arguments)] // PostgreSQL's signature
@@ -35,18 +37,25 @@ pub(super) unsafe extern "C-unwind" fn estimate(
 ) {
     // SAFETY: called by the planner with nodes of its own.
     unsafe {
-        *selectivity = 1.0;
+        let info = &*(*path).indexinfo;
+        // Of a partial index, the rows that are in it.
+        *selectivity = (info.tuples / (*info.rel).tuples.max(1.0)).clamp(0.0, 1.0);
         *correlation = 0.0;
-        *pages = f64::from((*(*path).indexinfo).pages);
+        *pages = f64::from(info.pages);
         if (*path).indexorderbys.is_null() {
-            // Without the order there is nothing that this index could give.
-            *startup = f64::INFINITY;
-            *total = f64::INFINITY;
+            // Without the order there is nothing that this index could give: a partial index is offered so.
+            *startup = NEVER;
+            *total = NEVER;
+            // From 18 on what is switched off counts before any cost, a sequential scan as 1.
+            #[cfg(feature = "pg18")]
+            {
+                (*path).path.disabled_nodes = 2;
+            }
             return;
         }
         let (first, each) = costs(root, path);
         *startup = first;
-        *total = first + each * (*(*path).indexinfo).tuples.max(1.0);
+        *total = first + each * info.tuples.max(1.0);
     }
 }
 

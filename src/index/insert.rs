@@ -132,7 +132,7 @@ unsafe fn train_if_due(index: &Index, heap: pg_sys::Relation) -> Result<(), SqlE
     let mut picked = Reservoir::new(maintenance_bytes());
     sweep(index, &meta, |_, entry, _| {
         tokens += u64::from(entry.tokens);
-        picked.offer(|| entry.tid());
+        picked.offer(size_of::<u64>(), || entry.tid());
         Ok(())
     })?;
     let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;

@@ -43,6 +43,18 @@ impl Opened {
         unsafe { Index::new(self.relation, Log::AtOnce) }
     }
 
+    /// # Errors
+    /// 55000 where making it concurrently was not finished: rows are missing.
+    pub(super) fn expect_valid(&self) -> Result<(), SqlError> {
+        // SAFETY: an open index has its row of pg_index.
+        unsafe {
+            if (*(*self.relation).rd_index).indisvalid {
+                return Ok(());
+            }
+            Err(SqlError::index_not_valid(&name((*self.relation).rd_id)))
+        }
+    }
+
     /// The locks stay until the transaction ends. After an error PostgreSQL closes.
     pub(super) fn close(self) {
         // SAFETY: opened by `open`.

@@ -9,8 +9,10 @@ use crate::error::SqlError;
 
 /// More documents than this add nothing to a codebook's quality.
 const MAX_DOCUMENTS: usize = 16_384;
-/// What a picked value may take at most on average: longer ones are TOAST pointers.
+/// What a picked value may take at most on average: longer ones are TOAST pointers, but for what an expression gives.
 const VALUE_BYTES: usize = 8_192;
+/// So many documents are picked however long they are.
+const FEWEST: usize = 16;
 /// Of a long document so many tokens at most, so that the sample is one of many documents.
 const TOKENS_OF_A_DOCUMENT: usize = 256;
 
@@ -34,32 +36,54 @@ impl Random {
 
 /// Some of many, each with the same chance (Vitter's algorithm R).
 pub(super) struct Reservoir<T> {
-    picked: Vec<T>,
+    /// With their bytes.
+    picked: Vec<(T, usize)>,
+    bytes: usize,
     pub(super) seen: u64,
     capacity: usize,
+    most_bytes: usize,
     random: Random,
 }
 
 impl<T> Reservoir<T> {
     /// With room for as many documents as `memory` bytes allow.
     pub(super) fn new(memory: usize) -> Reservoir<T> {
+        let capacity = (memory / VALUE_BYTES).clamp(256, MAX_DOCUMENTS);
         Reservoir {
             picked: Vec::new(),
+            bytes: 0,
             seen: 0,
-            capacity: (memory / VALUE_BYTES).clamp(256, MAX_DOCUMENTS),
+            capacity,
+            most_bytes: capacity * VALUE_BYTES,
             random: Random::new(),
         }
     }
 
-    /// Offers one; `make` is called if it is picked. Gives back what had to go for it.
-    pub(super) fn offer(&mut self, make: impl FnOnce() -> T) -> Option<T> {
+    /// Offers one of so many bytes; `make` is called if it is picked. Gives back what had to go for it.
+    pub(super) fn offer(&mut self, bytes: usize, make: impl FnOnce() -> T) -> Vec<T> {
+        let mut gone = Vec::new();
         self.seen += 1;
         if self.picked.len() < self.capacity {
-            self.picked.push(make());
-            return None;
+            self.picked.push((make(), bytes));
+        } else {
+            let at = self.random.below(self.seen) as usize;
+            if at >= self.capacity {
+                return gone;
+            }
+            let (old, old_bytes) = std::mem::replace(&mut self.picked[at], (make(), bytes));
+            self.bytes -= old_bytes;
+            gone.push(old);
         }
-        let at = self.random.below(self.seen) as usize;
-        (at < self.capacity).then(|| std::mem::replace(&mut self.picked[at], make()))
+        self.bytes += bytes;
+        // Long ones: fewer from now on, chosen among those that are there as fairly as they were.
+        while self.bytes > self.most_bytes && self.picked.len() > FEWEST {
+            let at = 1 + self.random.below(self.picked.len() as u64 - 1) as usize;
+            let (old, old_bytes) = self.picked.swap_remove(at);
+            self.bytes -= old_bytes;
+            self.capacity = self.picked.len();
+            gone.push(old);
+        }
+        gone
     }
 
     /// What was picked, in an order that says nothing of where it came: who takes only the first of them still
@@ -69,7 +93,7 @@ impl<T> Reservoir<T> {
             let at = 1 + self.random.below(end as u64) as usize;
             self.picked.swap(at, end);
         }
-        self.picked
+        self.picked.into_iter().map(|(value, _)| value).collect()
     }
 }
 

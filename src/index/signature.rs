@@ -174,19 +174,32 @@ pub(super) fn sweep(
         let (first, length) = extent?;
         for block in first..first + length {
             check_for_interrupts!();
-            let buffer = index.share(block);
-            let Some(page) = Page::read(&buffer)? else {
-                continue;
-            };
-            if page.opaque().kind != Kind::Signatures {
-                return Err(SqlError::index_page(block));
-            }
-            for offset in 1..=page.offsets() {
-                if let Some(item) = page.item(offset)? {
-                    let (entry, ids) = Entry::parse(item, block)?;
-                    visit(block, entry, ids)?;
-                }
-            }
+            visit_page(index, block, |entry, ids| visit(block, entry, ids))?;
+        }
+    }
+    Ok(())
+}
+
+/// Calls `visit` with every entry of a page and its ids; the page is locked meanwhile.
+///
+/// # Errors
+/// As [`sweep`].
+pub(super) fn visit_page(
+    index: &Index,
+    block: u32,
+    mut visit: impl FnMut(Entry, &[u8]) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    let buffer = index.share(block);
+    let Some(page) = Page::read(&buffer)? else {
+        return Ok(());
+    };
+    if page.opaque().kind != Kind::Signatures {
+        return Err(SqlError::index_page(block));
+    }
+    for offset in 1..=page.offsets() {
+        if let Some(item) = page.item(offset)? {
+            let (entry, ids) = Entry::parse(item, block)?;
+            visit(entry, ids)?;
         }
     }
     Ok(())

@@ -205,16 +205,20 @@ impl Vacuum {
             }
             _ => return Ok(None),
         }
-        let mut gone = Vec::new();
+        let (mut gone, mut stay) = (Vec::new(), 0);
         for offset in 1..=page.offsets() {
             if let Some(item) = page.item(offset)? {
                 let (tid, ..) = codes::parse(item, buffer.block())?;
                 if dead.is_dead(tid) {
                     gone.push(offset);
+                } else {
+                    stay += 1;
                 }
             }
         }
-        if !gone.is_empty() {
+        if stay == 0 && page.offsets() > 0 {
+            codes::clear(&self.index, buffer); // so that it takes a piece as long as a page
+        } else if !gone.is_empty() {
             self.index.change([buffer], |[page]| {
                 gone.iter().for_each(|&offset| page.remove(offset));
             });
@@ -240,6 +244,11 @@ impl Vacuum {
     fn pause(&self) {
         check_for_interrupts!();
         // SAFETY: called without locks on buffers.
-        unsafe { pg_sys::vacuum_delay_point() };
+        unsafe {
+            #[cfg(not(feature = "pg18"))]
+            pg_sys::vacuum_delay_point();
+            #[cfg(feature = "pg18")]
+            pg_sys::vacuum_delay_point(false);
+        }
     }
 }

@@ -113,6 +113,11 @@ impl Backend {
         self.memory("VmRSS:")
     }
 
+    /// The most resident memory that it ever had, in bytes.
+    pub fn peak_memory(self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
     /// Its resident memory in bytes without what it shares with others.
     pub fn private_memory(self) -> u64 {
         self.memory("RssAnon:")

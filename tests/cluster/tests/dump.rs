@@ -29,6 +29,8 @@ const OBJECTS: &str = "
             ARRAY[value, value::multivector(5, int8), value::multivector(5, bit)]
         FROM made;
     CREATE INDEX ON typed USING hash (int8);
+    CREATE INDEX typed_f16 ON typed USING maxsim (f16) WITH (lists = 16);
+    CREATE INDEX typed_sketch ON typed USING maxsim ((int8::multivector(5, bit))) WHERE id > 3;
 
     CREATE TABLE mixed (id bigint, value multivector);
     INSERT INTO mixed SELECT id, (CASE id % 4 WHEN 0 THEN value WHEN 1 THEN value::multivector(5, f16)
@@ -45,8 +47,8 @@ const OBJECTS: &str = "
     CREATE VIEW literal AS SELECT 'bit:[[1,2],[3,5]]'::multivector(2, bit) AS value;
     CREATE MATERIALIZED VIEW best AS SELECT id, value FROM mixed WHERE value @# '[[1,2,3,4,5]]'::multivector < -3";
 
-/// All that is stored, in the form that binary clients see, with the element type and the partition.
-const CONTENTS: [&str; 5] = [
+/// All that is stored, in the form that binary clients see, with the element type and the partition; and what is indexed.
+const CONTENTS: [&str; 6] = [
     "SELECT id, 'typed', concat_ws(' ', send(f32), send(f16), send(int8), send(bit), send(page), send((pair).plain), send((pair).sketch),
         send(pages[1]), send(pages[3]), send(any_array[1]), send(any_array[2]), send(any_array[3]), send(defaulted), send(computed),
         send(sketch), send(pooled)) FROM typed",
@@ -54,6 +56,8 @@ const CONTENTS: [&str; 5] = [
     "SELECT id, tableoid::regclass::text, send(value) FROM hashed",
     "SELECT 1, multivector_element_type(value), send(value) FROM literal",
     "SELECT id, multivector_element_type(value), send(value) FROM best",
+    "SELECT documents, indexdef, rows FROM pg_indexes, infinity_embed.check_index(indexname::regclass)
+        WHERE indexdef LIKE '%USING maxsim%'",
 ];
 const SEND: &str =
     "CREATE FUNCTION pg_temp.send(value multivector) RETURNS text LANGUAGE sql STRICT
@@ -67,6 +71,7 @@ fn dumps_of_every_form_come_back_as_the_same_bytes() {
     let counts: Vec<usize> = before.iter().map(Vec::len).collect();
     assert_eq!(counts[..4], [40, 120, 120, 1]);
     assert!((1..120).contains(&counts[4]), "{counts:?}");
+    assert_eq!(counts[5], 2);
     for (options, is_archive) in [
         (&["--format=plain"][..], false),
         (&["--format=plain", "--inserts"], false),

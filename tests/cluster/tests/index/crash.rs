@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cluster_tests::{Cluster, Database, wait_until};
 use postgres::Client;
 
-use super::{BOUND, Random, agrees, check, copy, is_long, nearest, run};
+use super::{BOUND, Random, agrees, check, copy, doubling, is_long, nearest, run};
 
 const DIM: usize = 16;
 const SETTINGS: [(&str, &str); 4] = [
@@ -24,13 +24,15 @@ fn write(mut client: Client, seed: u64, stopped: &AtomicBool) -> usize {
     while !stopped.load(Ordering::Relaxed) {
         let id = random.below(4_000);
         let tokens = random.of(1..60);
-        let document = random.document(tokens, DIM);
+        // Some fill several pages.
+        let times = if random.below(16) == 0 { 7 } else { 0 };
+        let document = format!("doubled('{}', {times})", random.document(tokens, DIM));
         let statement = match random.below(10) {
-            0..5 => format!("INSERT INTO docs VALUES ({id}, '{document}')"),
-            5 | 6 => format!("UPDATE docs SET embedding = '{document}' WHERE id = {id}"),
+            0..5 => format!("INSERT INTO docs VALUES ({id}, {document})"),
+            5 | 6 => format!("UPDATE docs SET embedding = {document} WHERE id = {id}"),
             7 => format!("DELETE FROM docs WHERE id % 40 = {id} % 40"),
             8 => format!(
-                "INSERT INTO docs SELECT id + 4000, embedding || '{document}' FROM docs WHERE id % 40 = {id} % 40 AND id < 4000"
+                "INSERT INTO docs SELECT id + 4000, embedding || {document} FROM docs WHERE id % 40 = {id} % 40 AND id < 4000"
             ),
             _ => "VACUUM docs".to_owned(),
         };
@@ -58,6 +60,7 @@ fn whole(client: &mut Client, seed: u64) -> f64 {
 
 fn made(database: &Database<'_>, lists: usize) {
     let mut client = database.client();
+    doubling(&mut client);
     run(
         &mut client,
         &format!(

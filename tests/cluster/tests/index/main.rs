@@ -4,10 +4,14 @@
 mod cancels;
 mod crash;
 mod damage;
+mod definitions;
+mod long_documents;
 mod order;
+
 mod standby;
 mod stress;
 mod training;
+mod transactions;
 mod versions;
 
 use std::io::Write;
@@ -95,6 +99,18 @@ fn docs(database: &Database<'_>, rows: usize, tokens: Range<usize>, dim: usize) 
     )
     .expect("documents are copied");
     client
+}
+
+/// Makes the function `doubled(document, times)`, which appends a document to itself: a long one need not be sent.
+fn doubling(client: &mut Client) {
+    run(
+        client,
+        "CREATE FUNCTION doubled(document real[], times int) RETURNS real[] LANGUAGE plpgsql IMMUTABLE AS $$
+         BEGIN
+            FOR time IN 1..times LOOP document := document || document; END LOOP;
+            RETURN document;
+         END $$",
+    );
 }
 
 fn run(client: &mut Client, statements: &str) {

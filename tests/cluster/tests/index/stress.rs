@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cluster_tests::{Cluster, Database};
 use postgres::Client;
 
-use super::{INDEX, Random, agrees, check, docs, is_long, nearest, run};
+use super::{INDEX, Random, agrees, check, docs, doubling, is_long, nearest, run};
 
 const DIM: usize = 16;
 
@@ -47,12 +47,14 @@ impl Course {
 
 fn insert(client: &mut Client, random: &mut Random) -> Result<(), postgres::Error> {
     let (id, tokens) = (random.below(100_000_000), random.of(1..60));
-    let document = random.document(tokens, DIM);
+    // Some fill several pages.
+    let times = if random.below(16) == 0 { 7 } else { 0 };
+    let document = format!("doubled('{}', {times})", random.document(tokens, DIM));
     client.batch_execute(&match random.below(8) {
-        0 => format!("UPDATE docs SET embedding = '{document}' WHERE id % 50 = {id} % 50 AND id % 7 = {id} % 7"),
+        0 => format!("UPDATE docs SET embedding = {document} WHERE id % 50 = {id} % 50 AND id % 7 = {id} % 7"),
         1 => format!("DELETE FROM docs WHERE id > 999 AND id % 100 = {id} % 100"),
-        2 => format!("BEGIN; INSERT INTO docs VALUES ({id}, NULL, '{document}') ON CONFLICT DO NOTHING; ROLLBACK"),
-        _ => format!("INSERT INTO docs VALUES ({id}, NULL, '{document}') ON CONFLICT (id) DO UPDATE SET embedding = EXCLUDED.embedding"),
+        2 => format!("BEGIN; INSERT INTO docs VALUES ({id}, NULL, {document}) ON CONFLICT DO NOTHING; ROLLBACK"),
+        _ => format!("INSERT INTO docs VALUES ({id}, NULL, {document}) ON CONFLICT (id) DO UPDATE SET embedding = EXCLUDED.embedding"),
     })
 }
 
@@ -61,6 +63,7 @@ fn eight_insert_four_search_two_vacuum_and_one_terminates_sessions() {
     let cluster = Cluster::start_new(&[("autovacuum", "off"), ("deadlock_timeout", "100ms")]);
     let database = cluster.database();
     let mut client = docs(&database, 1000, 1..60, DIM);
+    doubling(&mut client);
     run(
         &mut client,
         "CREATE INDEX docs_index ON docs USING maxsim (embedding) WITH (lists = 256)",
