@@ -172,7 +172,7 @@ impl<'a> Search<'a> {
     /// The next best document; none when all have been returned.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for codes that are damaged or do not belong to the codebook.
+    /// [`Error::Corrupt`] for codes, of a document that can be scored, that are damaged or do not belong to the codebook.
     pub fn next(&mut self, source: &mut dyn Source) -> Result<Option<Hit>, Error> {
         loop {
             source.poll();
@@ -264,7 +264,12 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         self.counts.refined += 1;
-        let (kind, score) = match Codes::parse(&codes, self.dim, self.codebook)? {
+        let parsed = match Codes::parse(&codes, self.dim, self.codebook) {
+            Ok(parsed) => parsed,
+            // The codes of a row that is gone may have become another one's while they were read, piece by piece.
+            Err(error) => return source.score(&document).map_or(Ok(()), |_| Err(error)),
+        };
+        let (kind, score) = match parsed {
             Codes::Flat(document) => (FLAT, self.query.score_bit(document).expect("checked codes")),
             Codes::Residual(document) => (RESIDUAL, self.estimate(&document)),
         };

@@ -236,17 +236,29 @@ fn damaged_signatures_and_codes_are_errors() {
             "{:?}",
             collection.encoded[0].codes
         );
+        assert_nothing(&collection, &query, collection.search(&query, 3.0, &[0]));
     }
     collection.encoded[0].codes = good;
-    let mut search = Search::new(&query, 8, 3.0, None, &mut || ());
-    search
-        .add(document, &signature(&collection.encoded[0]))
-        .unwrap();
-    let result = search.next(&mut Memory::new(&collection, &query));
+    let untrained = || {
+        let mut search = Search::new(&query, 8, 3.0, None, &mut || ());
+        search
+            .add(document, &signature(&collection.encoded[0]))
+            .unwrap();
+        search
+    };
+    assert_nothing(&collection, &query, untrained());
+    let result = untrained().next(&mut Memory::new(&collection, &query));
     assert!(
         matches!(result, Err(Error::Corrupt { .. })),
         "residual codes without a codebook"
     );
+}
+
+/// A row that is gone has no codes that could be damaged: those in their place are another's.
+fn assert_nothing(collection: &Collection, query: &[f32], mut search: Search<'_>) {
+    let mut source = Memory::new(collection, query);
+    source.gone = |_| true;
+    assert!(matches!(search.next(&mut source), Ok(None)));
 }
 
 #[test]

@@ -264,7 +264,7 @@ fn waiting(client: &mut Client) -> i64 {
 
 fn embedded(client: &mut Client) -> i64 {
     client
-        .query_one("SELECT embedded FROM infinity_embed.targets", &[])
+        .query_one("SELECT written FROM infinity_embed.targets", &[])
         .expect("the session lives")
         .get(0)
 }

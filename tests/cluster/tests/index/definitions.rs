@@ -6,7 +6,7 @@ use std::time::Instant;
 use cluster_tests::{database_error, wait_until};
 use postgres::Client;
 
-use super::{BOUND, Random, agrees, check, copy, docs, lists, nearest, run, shared};
+use super::{BOUND, End, Random, agrees, check, copy, docs, lists, nearest, run, shared};
 
 const DIM: usize = 8;
 
@@ -132,15 +132,6 @@ fn a_materialized_view_has_a_right_index_after_every_refresh() {
             ),
         );
         is_right(&mut client);
-    }
-}
-
-/// Ends what others do, also when a check fails.
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -7,6 +7,7 @@ mod damage;
 mod definitions;
 mod long_documents;
 mod order;
+mod plans;
 
 mod standby;
 mod stress;
@@ -16,6 +17,7 @@ mod versions;
 
 use std::io::Write;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster_tests::{Cluster, Database};
@@ -80,6 +82,15 @@ fn copy(
         writeln!(writer, "{id}\t{}", random.document(count, dim)).expect("the server takes it");
     }
     writer.finish().map(drop)
+}
+
+/// Ends what others do, also when a check fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A session with a table `docs (id, note, embedding real[])` of so many documents of `dim` dimensions; no index.
