@@ -182,17 +182,18 @@ fn statements_that_write_what_they_rank_see_each_row_once() {
 #[test]
 fn the_planner_chooses_among_several_indexes() {
     let database = shared();
-    let mut client = docs(&database, 3000, 30..50, DIM);
+    let mut client = docs(&database, 100, 30..50, 64);
     run(
         &mut client,
-        "CREATE INDEX docs_all ON docs USING maxsim (embedding);
+        "INSERT INTO docs SELECT id + 100 * n, NULL, embedding FROM docs, generate_series(1, 29) AS n;
+         CREATE INDEX docs_all ON docs USING maxsim (embedding);
          CREATE INDEX docs_old ON docs USING maxsim (embedding) WHERE id < 1500;
-         CREATE INDEX docs_sketch ON docs USING maxsim ((embedding::multivector(8, bit)))",
+         CREATE INDEX docs_sketch ON docs USING maxsim ((embedding::multivector(64, bit)))",
     );
     run(&mut client, "VACUUM ANALYZE docs");
-    let query = Random::new(4).document(8, DIM);
+    let query = Random::new(4).document(8, 64);
     let order = format!("ORDER BY embedding @# '{query}'::real[] LIMIT 10");
-    let sketch = format!("ORDER BY embedding::multivector(8, bit) @# '{query}'::real[] LIMIT 10");
+    let sketch = format!("ORDER BY embedding::multivector(64, bit) @# '{query}'::real[] LIMIT 10");
     for (condition, order, index) in [
         ("true", &order, "docs_all"),
         ("id < 1400", &order, "docs_old"),
