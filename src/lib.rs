@@ -5,6 +5,7 @@
 //! PostgreSQL's. Every SQL object is declared by hand in `sql/`; the functions here are only their
 //! symbols (`#[pg_extern(sql = false)]`), and a symbol that was ever released stays.
 
+mod attribute;
 mod cache;
 mod detoast;
 mod embed;

@@ -12,6 +12,7 @@ use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::{FromDatum, pg_extern, pg_sys};
 
+use crate::attribute::attribute;
 use crate::embed;
 use crate::error::SqlError;
 use crate::matrix::RealArray;
@@ -289,21 +290,6 @@ impl Columns {
                 &mut is_null,
             ))
         }
-    }
-}
-
-/// A column's description.
-///
-/// # Safety
-/// `number` is that of a user column of the descriptor.
-unsafe fn attribute<'row>(
-    tuple_descriptor: pg_sys::TupleDesc,
-    number: i32,
-) -> &'row pg_sys::FormData_pg_attribute {
-    // SAFETY: the descriptor lives as long as the trigger call and has `natts` attributes.
-    unsafe {
-        let count = (*tuple_descriptor).natts as usize;
-        &(*tuple_descriptor).attrs.as_slice(count)[number as usize - 1]
     }
 }
 

@@ -4,6 +4,7 @@
 
 use pgrx::pg_sys;
 
+use crate::attribute::attribute;
 use crate::error::SqlError;
 use crate::matrix::Matrix;
 use crate::maxsim::Vectors;
@@ -84,10 +85,11 @@ impl DocumentType {
 pub(super) unsafe fn declared_dim(index: pg_sys::Relation) -> u32 {
     // SAFETY: the index has one column.
     unsafe {
-        let attribute = (*(*index).rd_att).attrs.as_ptr();
         match DocumentType::of(index) {
             DocumentType::Array => 0,
-            DocumentType::Multivector => crate::multivector::declared_dim((*attribute).atttypmod),
+            DocumentType::Multivector => {
+                crate::multivector::declared_dim(attribute((*index).rd_att, 1).atttypmod)
+            }
         }
     }
 }

@@ -47,6 +47,8 @@ pub(super) unsafe extern "C-unwind" fn parse(
         optname: c"lists".as_ptr(),
         opttype: pg_sys::relopt_type::RELOPT_TYPE_INT,
         offset: std::mem::offset_of!(Options, lists) as c_int,
+        #[cfg(feature = "pg18")]
+        isset_offset: 0,
     };
     let kind = *KIND.get().expect("defined when the library was loaded");
     // SAFETY: the struct's size and its one field are as described.

@@ -175,6 +175,10 @@ unsafe fn start(scan: pg_sys::IndexScanDesc, state: &State) -> Result<Running, S
             return Err(SqlError::index_needs_mvcc());
         }
         count_scan((*scan).indexRelation);
+        #[cfg(feature = "pg18")]
+        if let Some(instrument) = (*scan).instrument.as_mut() {
+            instrument.nsearches += 1; // EXPLAIN (ANALYZE) shows it
+        }
         let index = Index::new((*scan).indexRelation, Log::AtOnce);
         let meta = Meta::read(&index)?;
         let order = &*(*scan).orderByData;

@@ -6,6 +6,10 @@
 use std::ffi::{CStr, CString, c_int};
 use std::time::Duration;
 
+#[cfg(not(feature = "pg18"))]
+use pgrx::pg_sys::pqsignal;
+#[cfg(feature = "pg18")]
+use pgrx::pg_sys::pqsignal_be as pqsignal;
 use pgrx::{check_for_interrupts, pg_sys};
 
 use super::batch::Session;
@@ -30,8 +34,8 @@ unsafe extern "C-unwind" {
 pub(super) fn begin(name: &CStr, database: Option<pg_sys::Oid>) {
     // SAFETY: a fresh background worker, in the order that PostgreSQL asks for.
     unsafe {
-        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(die));
-        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
+        pqsignal(pg_sys::SIGTERM as i32, Some(die));
+        pqsignal(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
         match database {
             Some(oid) => {
