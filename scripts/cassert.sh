@@ -45,27 +45,4 @@ if [ ! -x "$pg_config" ]; then
     build_postgres
 fi
 export PG_CONFIG=$pg_config
-"$root/scripts/private_postgres.sh"
-"$root/scripts/build_extension.sh" debug
-if [ "${1:-}" = --build ]; then
-    exit
-fi
-export INFINITY_EMBED_TEST_CLUSTER=cassert
-trap '"$root/scripts/cluster.sh" destroy cassert' EXIT
-cd "$root"
-if [ $# -gt 0 ]; then
-    cargo test --no-fail-fast --package cluster-tests "$@"
-    exit
-fi
-# The other files of pg_regress show messages that PostgreSQL words differently since 15.
-targets=()
-for file in tests/cluster/tests/*.rs tests/cluster/tests/*/main.rs; do
-    file=${file%/main.rs}
-    [ "$(basename "$file" .rs)" = pg_regress ] || targets+=(--test "$(basename "$file" .rs)")
-done
-status=0
-cargo test --no-fail-fast --package cluster-tests "${targets[@]}" || status=$?
-for name in index maxsim multivector trigger; do
-    cargo test --package cluster-tests --test pg_regress -- "$name" || status=$?
-done
-exit "$status"
+exec "$root/scripts/cluster_tests.sh" cassert "$@"
