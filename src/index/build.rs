@@ -178,7 +178,7 @@ impl Build {
         let mut lists = None;
         let rows = picked.seen;
         let picked = picked.shuffled();
-        let count = picked.len() as u64;
+        let count = picked.len();
         for (at, datum) in picked.into_iter().enumerate() {
             if tokens.len() >= wanted {
                 break;
@@ -186,11 +186,12 @@ impl Build {
             // SAFETY: a copy of a document, or of the pointer to one that the build's locks keep.
             unsafe { tokens.add(type_, datum)? };
             // How many are wanted follows from how long documents are: known well enough soon.
-            let taken = at as u64 + 1;
+            let taken = at + 1;
             if taken.is_power_of_two() || taken.is_multiple_of(256) || taken == count {
                 let all = tokens.tokens / tokens.documents * rows;
                 let number = asked.unwrap_or_else(|| Codebook::lists_for(all));
                 wanted = Codebook::sample_size(number, all, tokens.dim, memory);
+                tokens.want(wanted, count);
                 lists = Some(number).filter(|_| all >= TRAIN_AT || asked.is_some());
             }
         }

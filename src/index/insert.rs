@@ -185,7 +185,9 @@ unsafe fn train(
         let type_ = DocumentType::of(index.relation);
         let snapshot = &raw mut pg_sys::SnapshotSelfData;
         let mut rows = Rows::open(heap, index.relation, snapshot);
-        for tid in picked.shuffled() {
+        let picked = picked.shuffled();
+        sample.want(wanted, picked.len());
+        for tid in picked {
             if sample.len() >= wanted {
                 break;
             }

@@ -13,7 +13,7 @@ const MAX_DOCUMENTS: usize = 16_384;
 const VALUE_BYTES: usize = 8_192;
 /// So many documents are picked however long they are.
 const FEWEST: usize = 16;
-/// Of a long document so many tokens at most, so that the sample is one of many documents.
+/// Of a long document so many tokens, so that the sample is one of many documents; more where there are few.
 const TOKENS_OF_A_DOCUMENT: usize = 256;
 
 /// A small generator (xorshift64*): which rows are picked must not depend on anything but their order.
@@ -104,6 +104,7 @@ pub(super) struct Tokens {
     /// Documents and their tokens, those not taken among them.
     pub(super) documents: u64,
     pub(super) tokens: u64,
+    most_of_a_document: usize,
     random: Random,
 }
 
@@ -114,8 +115,14 @@ impl Tokens {
             dim,
             documents: 0,
             tokens: 0,
+            most_of_a_document: TOKENS_OF_A_DOCUMENT,
             random: Random::new(),
         }
+    }
+
+    /// That so many are wanted, of so many documents.
+    pub(super) fn want(&mut self, tokens: usize, documents: usize) {
+        self.most_of_a_document = TOKENS_OF_A_DOCUMENT.max(tokens.div_ceil(documents.max(1)));
     }
 
     /// # Errors
@@ -140,7 +147,7 @@ impl Tokens {
         let tokens = values.len() / dim;
         self.documents += 1;
         self.tokens += tokens as u64;
-        let mut wanted = TOKENS_OF_A_DOCUMENT.min(tokens);
+        let mut wanted = self.most_of_a_document.min(tokens);
         for (at, token) in values.chunks_exact(dim).enumerate() {
             // Selection sampling: each token with the same chance, in order.
             if self.random.below((tokens - at) as u64) < wanted as u64 {

@@ -24,6 +24,8 @@ const WIDTH: f64 = 4.0 / 3.0;
 const UNDIMINISHED: f64 = 1024.0;
 /// Bytes that a query's table may take. Longer queries are estimated by part of their tokens.
 const TABLE_SIZE: usize = 64 << 20;
+/// Nor may one estimate take long, which cannot be interrupted: with so many a document of 32,768 tokens takes 30 ms.
+const MOST_COLUMNS: usize = 2048;
 
 /// A document, as its caller knows it: two numbers that mean nothing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,7 +124,7 @@ impl<'a> Search<'a> {
         );
         assert!(codebook.is_none_or(|codebook| codebook.dim() == dim));
         let lists = codebook.map_or(1, Codebook::lists);
-        let columns = (TABLE_SIZE / (lists * (size_of::<f32>() + 1))).max(16);
+        let columns = (TABLE_SIZE / (lists * (size_of::<f32>() + 1))).clamp(16, MOST_COLUMNS);
         let used = tokens.min(columns);
         let mut part: Vec<f32> = (0..used)
             .flat_map(|at| &query[at * tokens / used * dim..][..dim])

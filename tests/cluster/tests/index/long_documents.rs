@@ -3,7 +3,7 @@
 use cluster_tests::Backend;
 use postgres::Client;
 
-use super::{Random, agrees, check, doubling, nearest, run, shared};
+use super::{Random, agrees, check, doubling, lists, nearest, run, shared};
 
 const DIM: usize = 16;
 
@@ -56,6 +56,26 @@ fn documents_of_one_token_and_of_32768_are_ranked_as_without_an_index() {
         agrees(&mut client, &nearest(&random.document(8, DIM), "true"));
         run(&mut client, "DROP INDEX docs_index");
     }
+}
+
+#[test]
+fn few_long_documents_are_enough_to_learn_many_lists_from() {
+    let database = shared();
+    let mut client = database.client();
+    run(
+        &mut client,
+        "CREATE TABLE docs (id int, embedding real[]);
+         INSERT INTO docs SELECT document, (SELECT array_agg(ARRAY[sin(token * document), cos(token), sin(token * 1.7), cos(document * 0.3 + token)]::real[])
+            FROM generate_series(1, 10000) AS token) FROM generate_series(1, 4) AS document;
+         CREATE INDEX docs_index ON docs USING maxsim (embedding) WITH (lists = 4096)",
+    );
+    // Some centroids end up without a token.
+    assert!(lists(&mut client, "docs_index") > 3000);
+    check(&mut client, "docs_index");
+    agrees(
+        &mut client,
+        &nearest(&Random::new(1).document(8, 4), "true"),
+    );
 }
 
 #[test]
