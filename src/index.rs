@@ -17,6 +17,8 @@ mod codebook;
 mod codes;
 mod cost;
 mod document;
+#[cfg(feature = "pg18")]
+mod explain;
 mod heap;
 mod info;
 mod insert;
@@ -39,6 +41,8 @@ use crate::sql_type::sql_type;
 /// Defines the index's option. Called from `_PG_init`.
 pub(crate) fn define() {
     options::define();
+    #[cfg(feature = "pg18")]
+    explain::define();
 }
 
 /// What PostgreSQL allows building and training to take.

@@ -69,7 +69,7 @@ impl Opened {
 ///
 /// # Safety
 /// The index is open.
-unsafe fn is_ours(relation: pg_sys::Relation) -> bool {
+pub(super) unsafe fn is_ours(relation: pg_sys::Relation) -> bool {
     // SAFETY: an open index has its routines.
     let build = unsafe { (*relation).rd_indam.as_ref() }.and_then(|routines| routines.ambuild);
     build.is_some_and(|build| build as usize == super::build::build as *const () as usize)

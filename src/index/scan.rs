@@ -36,6 +36,8 @@ pub(super) fn last_counts() -> Option<Counts> {
 struct State {
     context: pg_sys::MemoryContext,
     running: *mut Running,
+    /// Of the searches before, where a scan is repeated.
+    before: Counts,
 }
 
 /// A search under way. Dropped with the scan's memory context.
@@ -154,9 +156,27 @@ unsafe fn stop(scan: pg_sys::IndexScanDesc) {
             && let Some(rows) = ordered.rows.take()
         {
             rows.close();
+            state.before += ordered.search.counts();
         }
         state.running = std::ptr::null_mut();
         pg_sys::MemoryContextReset(state.context);
+    }
+}
+
+/// What all searches of a scan did so far, for EXPLAIN.
+///
+/// # Safety
+/// A scan that `begin` made.
+#[cfg(feature = "pg18")]
+pub(super) unsafe fn counts(scan: pg_sys::IndexScanDesc) -> Counts {
+    // SAFETY: the state is ours alone.
+    unsafe {
+        let state = &*(*scan).opaque.cast::<State>();
+        let mut counts = state.before;
+        if let Some(Running::Ordered(ordered)) = state.running.as_ref() {
+            counts += ordered.search.counts();
+        }
+        counts
     }
 }
 

@@ -67,6 +67,14 @@ pub struct Counts {
     pub scored: u64,
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.swept += other.swept;
+        self.refined += other.refined;
+        self.scored += other.scored;
+    }
+}
+
 /// A document waiting at an estimate or, as f64, at its exact score.
 #[derive(Debug, Clone, Copy)]
 struct Waiting<T> {

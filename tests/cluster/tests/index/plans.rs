@@ -258,3 +258,31 @@ fn queries_that_are_none_are_refused_whatever_is_in_the_index() {
         assert_eq!(all, with);
     }
 }
+
+#[test]
+fn explain_tells_what_all_searches_of_a_scan_did_where_postgresql_lets_it() {
+    let database = shared();
+    let mut client = docs(&database, 200, 2..10, DIM);
+    run(
+        &mut client,
+        "CREATE INDEX docs_index ON docs USING maxsim (embedding) WITH (lists = 16); SET enable_seqscan = off",
+    );
+    let version: i32 = client
+        .query_one("SELECT current_setting('server_version_num')::int", &[])
+        .expect("a setting")
+        .get(0);
+    let query = Random::new(1).document(4, DIM);
+    let ranking = format!("SELECT id FROM docs ORDER BY embedding @# '{query}'::real[] LIMIT 3");
+    let for_each = "SELECT q.id, d.id FROM generate_series(1, 3) AS q(id),
+        LATERAL (SELECT id FROM docs ORDER BY embedding @# array_fill(q.id::real, ARRAY[2, 8]) LIMIT 3) AS d";
+    for (query, swept) in [(ranking.as_str(), 200), (for_each, 600)] {
+        let explain = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {query}");
+        let plan = client.query(&explain, &[]).expect("a plan");
+        let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+        let plan = plan.join("\n");
+        let told = plan.contains(&format!("Documents Swept: {swept}\n"))
+            && plan.contains("Documents Refined: ")
+            && plan.contains("Documents Scored: ");
+        assert_eq!(told, version >= 180_000, "{plan}");
+    }
+}
