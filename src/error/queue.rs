@@ -1,5 +1,6 @@
 //! Errors of the queue's entry points.
 
+use pgrx::pg_sys::panic::ErrorReportWithLevel;
 use pgrx::{PgSqlErrorCode as Code, pg_sys};
 
 use std::time::Duration;
@@ -35,6 +36,20 @@ impl SqlError {
         )
         .detail(reason)
         .hint("Name a column, or write an expression such as concat_ws(E'\\n', title, body); its functions must be STABLE or IMMUTABLE.")
+    }
+
+    /// PostgreSQL's error, and the character of the source, counted from 1, that it is about.
+    pub(crate) fn at_character(report: &ErrorReportWithLevel, place: usize) -> SqlError {
+        let place = format!("This is at character {place} of the source.");
+        SqlError {
+            code: report.sql_error_code(),
+            message: report.message().to_owned(),
+            detail: Some(match report.detail() {
+                Some(detail) => format!("{detail} {place}"),
+                None => place,
+            }),
+            hint: report.hint().map(str::to_owned),
+        }
     }
 
     pub(crate) fn source_of_type(name: &str) -> SqlError {

@@ -1,16 +1,20 @@
 //! What the source of `auto_embed()` is made of, as PostgreSQL's own parser has it.
 //!
 //! Used by [`super::auto_embed`]. Not obvious: an expression is prepared as the one column of a query of its
-//! table, which is never run, so that SPI says where in it an error is; and what was prepared is looked at, so
-//! that a text which is more than one expression is found out.
+//! table, which is never run; and what was prepared is looked at, so that a text which is more than one
+//! expression is found out.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::panic::AssertUnwindSafe;
 
-use pgrx::{PgList, pg_sys};
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgList, PgTryBuilder, pg_sys};
 
 use super::statement::{Value, execute};
 use crate::error::SqlError;
 use crate::role::as_role;
+
+const BEFORE_SOURCE: &str = "SELECT (";
 
 /// A source that can be embedded.
 pub(super) struct Definition {
@@ -72,7 +76,7 @@ fn take_apart(
     .flatten()
     .unwrap_or_default();
     let query = [
-        b"SELECT (".as_slice(),
+        BEFORE_SOURCE.as_bytes(),
         source,
         b"\n) AS source FROM ONLY ",
         &table,
@@ -84,7 +88,7 @@ fn take_apart(
     // everything in it has been looked at.
     let found = unsafe {
         assert_eq!(pg_sys::SPI_connect() as u32, pg_sys::SPI_OK_CONNECT);
-        let plan = pg_sys::SPI_prepare(query.as_ptr(), 0, std::ptr::null_mut());
+        let plan = prepare(&query)?;
         let found = match plan.is_null() {
             true => Err("It is not one expression."),
             false => only_expression(plan, relation)
@@ -94,6 +98,42 @@ fn take_apart(
         found
     };
     found.map_err(|reason| SqlError::not_a_source(&String::from_utf8_lossy(&table), reason))
+}
+
+/// The query's plan. An error of PostgreSQL's becomes ours, because on its way through pgrx it loses the place.
+///
+/// # Safety
+/// In an SPI connection, which an error leaves to the abort of the transaction.
+unsafe fn prepare(query: &CStr) -> Result<pg_sys::SPIPlanPtr, SqlError> {
+    let mut place: c_int = 0;
+    // SAFETY: the callback and what it writes to live until it is taken off the stack again.
+    let prepared = unsafe {
+        let mut callback = pg_sys::ErrorContextCallback {
+            previous: pg_sys::error_context_stack,
+            callback: Some(note_place),
+            arg: (&raw mut place).cast(),
+        };
+        pg_sys::error_context_stack = &raw mut callback;
+        let prepared = PgTryBuilder::new(AssertUnwindSafe(|| {
+            Ok(pg_sys::SPI_prepare(query.as_ptr(), 0, std::ptr::null_mut()))
+        }))
+        .catch_others(|error| Err(Box::new(error)))
+        .execute();
+        pg_sys::error_context_stack = callback.previous;
+        prepared
+    };
+    prepared.map_err(|error| match *error {
+        CaughtError::PostgresError(report) if place > BEFORE_SOURCE.len() as c_int => {
+            SqlError::at_character(&report, place as usize - BEFORE_SOURCE.len())
+        }
+        other => other.rethrow(),
+    })
+}
+
+/// Keeps where in the query an error is, which SPI knows before we are asked.
+unsafe extern "C-unwind" fn note_place(place: *mut c_void) {
+    // SAFETY: what `prepare` gave; called while an error is being reported.
+    unsafe { *place.cast::<c_int>() = pg_sys::getinternalerrposition() };
 }
 
 /// The one expression that the query gives; an error says what else there is.

@@ -1,5 +1,6 @@
 //! The queue: columns kept embedded behind their writers' backs.
 
+mod altered;
 mod endless;
 mod fairness;
 mod launcher;

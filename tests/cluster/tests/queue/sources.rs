@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use cluster_tests::{database_error, wait_until};
+use cluster_tests::{Cluster, database_error, wait_until};
 
-use crate::{count, database, passages, process, server, waiting};
+use crate::{count, database, database_of, passages, process, server, waiting};
 
 #[test]
 fn several_columns_are_joined_and_each_of_them_counts() {
@@ -148,4 +148,130 @@ fn what_is_in_flight_when_it_is_switched_off_is_not_written() {
     });
     assert_eq!(count(&mut owner, "passages WHERE embedding IS NOT NULL"), 0);
     assert_eq!(count(&mut owner, "infinity_embed.queue"), 0);
+}
+
+#[test]
+fn an_expression_is_taken_apart_and_what_a_row_does_not_decide_is_refused() {
+    let server = server(Duration::ZERO);
+    let database = database(&server);
+    database.run(
+        r#"CREATE SCHEMA mine; CREATE TABLE mine.docs (id int PRIMARY KEY, title text, "the Body" text, image bytea, embedding real[]);
+           CREATE TABLE mine.other (id int, title text);
+           CREATE FUNCTION mine.rolled(text) RETURNS text LANGUAGE sql AS 'SELECT $1 || random()';
+           CREATE FUNCTION mine.f(text) RETURNS text LANGUAGE sql STABLE AS 'SELECT $1';
+           CREATE OPERATOR mine.+ (LEFTARG = text, RIGHTARG = text, FUNCTION = textcat);
+           CREATE OPERATOR mine.- (RIGHTARG = text, FUNCTION = mine.rolled)"#,
+    );
+    let mut client = database.client();
+    client.batch_execute("SET search_path = mine").unwrap();
+    let switch_on = "SELECT infinity_embed.auto_embed($1::text::regclass, $2::text, 'embedding')";
+    for (source, columns) in [
+        ("title", "title"),
+        ("the Body", "the Body"),
+        (
+            r#"concat_ws(' ', "the Body", t.title, image)"#,
+            "title,the Body,image",
+        ),
+        ("mine.f(title) -- of no consequence", "title"),
+        (r#"title OPERATOR(mine.+) "the Body""#, "title,the Body"),
+        ("left(title, id)", "id,title"),
+        ("decode(title, 'hex')", "title"),
+    ] {
+        client
+            .execute(switch_on, &[&"docs", &source])
+            .unwrap_or_else(|error| panic!("{source}: {error:?}"));
+        let known: String = client
+            .query_one(
+                "SELECT array_to_string(source_columns, ',') FROM infinity_embed.targets",
+                &[],
+            )
+            .unwrap()
+            .get(0);
+        assert_eq!(known, columns, "{source}");
+    }
+    for (source, code, said) in [
+        ("title || random()", "22023", "volatile"),
+        ("mine.rolled(title)", "22023", "volatile"),
+        ("OPERATOR(mine.-) title", "22023", "volatile"),
+        ("title || clock_timestamp()", "22023", "volatile"),
+        ("title || (SELECT 'x')", "22023", "subquery"),
+        (
+            "CASE WHEN EXISTS (SELECT FROM mine.other) THEN title END",
+            "22023",
+            "subquery",
+        ),
+        ("max(title)", "22023", "aggregate"),
+        ("first_value(title) OVER ()", "22023", "window"),
+        (
+            "regexp_split_to_table(title, ' ')",
+            "22023",
+            "set-returning",
+        ),
+        ("title || ctid", "22023", "system column"),
+        ("title || tableoid", "22023", "system column"),
+        ("t::text", "22023", "whole row"),
+        ("'constant'", "22023", "no column"),
+        ("title), (id", "22023", "not one expression"),
+        (
+            "title) FROM mine.docs; SELECT (title",
+            "22023",
+            "not one expression",
+        ),
+        ("'x') UNION SELECT (title", "22023", "not one expression"),
+        (
+            "title) FROM mine.other AS t WHERE (true",
+            "42601",
+            "syntax error",
+        ),
+        ("title) -- and", "42601", "syntax error"),
+        ("", "42601", "syntax error"),
+        ("title ||", "42601", "syntax error"),
+        ("f(title)", "42883", "f(text) does not exist"),
+        ("$1", "42P02", "no parameter"),
+        ("body", "42703", "body"),
+        ("id", "42804", "integer"),
+        ("(title, id)", "42804", "record"),
+        ("docs.title", "42P01", "docs"),
+    ] {
+        let error = database_error(client.execute(switch_on, &[&"docs", &source]));
+        let words = [Some(error.message()), error.detail()];
+        assert_eq!(error.code().code(), code, "{source}: {error:?}");
+        assert!(
+            words.iter().flatten().any(|words| words.contains(said)),
+            "{source}: {error:?}"
+        );
+    }
+    // It is said where.
+    let error = database_error(client.execute(switch_on, &[&"docs", &"upper(titel)"]));
+    assert_eq!(error.message(), "column \"titel\" does not exist");
+    assert_eq!(
+        error.detail(),
+        Some("This is at character 7 of the source.")
+    );
+    assert!(error.hint().unwrap().contains("t.title"), "{error:?}");
+}
+
+#[test]
+fn an_owner_needs_no_right_to_temporary_tables_and_may_prepare_the_transaction() {
+    let server = server(Duration::ZERO);
+    let cluster = Cluster::start_new(&[("max_prepared_transactions", "1")]);
+    let database = database_of(&cluster, &server);
+    let owner = database.role("owner");
+    database.run(&format!(
+        "REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC; SELECT infinity_embed.allow('{owner}');
+         CREATE TABLE docs (id int PRIMARY KEY, title text, body text, embedding real[]); ALTER TABLE docs OWNER TO {owner}",
+        database.name()
+    ));
+    database
+        .client_as(&owner)
+        .batch_execute(
+            "BEGIN; SELECT infinity_embed.auto_embed('docs', ARRAY['title', 'body'], 'embedding');
+             SELECT infinity_embed.auto_embed('docs', 'upper(title)', 'embedding'); PREPARE TRANSACTION 'definition'",
+        )
+        .unwrap();
+    database.run("COMMIT PREPARED 'definition'");
+    database.run("INSERT INTO docs VALUES (1, 'title')");
+    let mut client = database.client();
+    process(&mut client);
+    assert_eq!(count(&mut client, "docs WHERE embedding IS NOT NULL"), 1);
 }
