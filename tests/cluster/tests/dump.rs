@@ -135,6 +135,54 @@ fn binary_values_of_another_form_are_refused_by_their_sqlstate() {
     assert_eq!(rows.len(), 1);
 }
 
+/// As docs/queue.md says of a role that is no superuser: it needs EXECUTE on the trigger function, and nothing else.
+#[test]
+fn a_role_restores_its_tables_with_the_queues_triggers() {
+    let cluster = Cluster::shared();
+    let database = cluster.database();
+    let owner = database.role("owner");
+    database.run(&format!(
+        "CREATE SCHEMA theirs AUTHORIZATION {owner};
+         CREATE TABLE theirs.docs (id int PRIMARY KEY, body text, embedding real[]); ALTER TABLE theirs.docs OWNER TO {owner};
+         INSERT INTO theirs.docs VALUES (1, 'one');
+         SELECT infinity_embed.auto_embed('theirs.docs', 'body', 'embedding')"
+    ));
+    let script = dump(&database, &["--schema=theirs", "--format=plain"]);
+    let script = String::from_utf8(script).expect("the dump is UTF-8");
+    for is_granted in [false, true] {
+        let copy = cluster.database();
+        copy.run(&format!(
+            "GRANT CREATE ON DATABASE {} TO {owner}; SELECT infinity_embed.allow('{owner}')",
+            copy.name()
+        ));
+        if is_granted {
+            copy.run(&format!(
+                "GRANT EXECUTE ON FUNCTION infinity_embed.enqueue() TO {owner}"
+            ));
+        }
+        let restored = copy.psql(&format!("\\connect - {owner}\n{script}"));
+        let complaints = String::from_utf8_lossy(&restored.stderr).into_owned();
+        let refused = complaints
+            .matches("permission denied for function infinity_embed.enqueue")
+            .count();
+        let errors = complaints.matches("ERROR:").count();
+        let expected = if is_granted { 0 } else { 4 };
+        assert_eq!((refused, errors), (expected, expected), "{complaints}");
+        let mut client = copy.client_as(&owner);
+        client
+            .batch_execute(
+                "INSERT INTO theirs.docs VALUES (2, 'two');
+                 SELECT infinity_embed.auto_embed('theirs.docs', 'body', 'embedding')",
+            )
+            .expect("its own table");
+        let pending: i64 = client
+            .query_one("SELECT pending FROM infinity_embed.status", &[])
+            .expect("its own table")
+            .get(0);
+        assert_eq!(pending, 2);
+    }
+}
+
 fn copy_out(client: &mut Client, table: &str) -> Vec<u8> {
     let statement = format!("COPY (SELECT * FROM {table}) TO STDOUT (FORMAT binary)");
     let mut message = Vec::new();
