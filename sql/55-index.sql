@@ -54,11 +54,12 @@ COMMENT ON FUNCTION infinity_embed.index_info(regclass) IS
 CREATE FUNCTION infinity_embed.last_search(
     OUT swept bigint,
     OUT refined bigint,
-    OUT scored bigint) RETURNS SETOF record
+    OUT scored bigint,
+    OUT filtered bigint) RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'maxsim_last_search_wrapper'
     LANGUAGE c PARALLEL RESTRICTED ROWS 1;
 COMMENT ON FUNCTION infinity_embed.last_search() IS
-    'documents that the last maxsim index scan of this session swept, refined by their codes, and scored exactly';
+    'documents that the last maxsim index scan of this session swept, refined by their codes, scored exactly, and left out by the condition';
 
 CREATE FUNCTION infinity_embed.check_index(
     index regclass,

@@ -15,6 +15,7 @@ mod build;
 mod check;
 mod codebook;
 mod codes;
+mod condition;
 mod cost;
 mod document;
 #[cfg(feature = "pg18")]
@@ -38,9 +39,10 @@ use pgrx::{pg_extern, pg_guard, pg_sys};
 
 use crate::sql_type::sql_type;
 
-/// Defines the index's option. Called from `_PG_init`.
+/// Defines the index's option, and looks out for conditions. Called from `_PG_init`.
 pub(crate) fn define() {
     options::define();
+    condition::define();
     #[cfg(feature = "pg18")]
     explain::define();
 }
@@ -55,6 +57,7 @@ fn maintenance_bytes() -> usize {
 /// Handler of the access method.
 #[pg_extern(sql = false)]
 fn maxsim_handler(_fcinfo: pg_sys::FunctionCallInfo) -> Handler {
+    condition::expect();
     // SAFETY: a zeroed routine of this size; the tag says what it is.
     unsafe {
         let size = size_of::<pg_sys::IndexAmRoutine>();

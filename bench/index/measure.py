@@ -69,7 +69,7 @@ def search(session, exact, table="documents", where=""):
             found[limit] += len(set(ids) & set(ranking[:limit]))
             wanted[limit] += len(ranking[:limit])
             if limit == K:
-                _, a, b = session.value("SELECT * FROM infinity_embed.last_search()").split("|")
+                a, b = session.value("SELECT refined, scored FROM infinity_embed.last_search()").split("|")
                 refined.append(int(a))
                 scored.append(int(b))
         times.append(session.seconds(RANKING.format(table=table, where=where, query=query, limit=K))[1])

@@ -111,7 +111,13 @@ impl Entries<'_> {
                 _ => Err("has a signature but no codes"),
             };
         }
-        match codes::read(self.index, entry.tid(), entry.place(), &mut self.codes) {
+        match codes::read(
+            self.index,
+            &mut 0,
+            entry.tid(),
+            entry.place(),
+            &mut self.codes,
+        ) {
             Ok(true) => {}
             Ok(false) => return Err("has lost its codes"),
             Err(_) => return Err("has codes on a damaged page"),

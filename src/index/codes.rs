@@ -105,12 +105,14 @@ fn write_piece(index: &Index, target: &mut u32, item: &[u8]) -> Result<u64, SqlE
     Ok(place)
 }
 
-/// Reads a document's codes. False where they are not there any more.
+/// Reads a document's codes. False where they are not there any more. `blocks` is how many the file is known to
+/// have, and kept up to date: asking each time would be a system call each time.
 ///
 /// # Errors
 /// XX002 for damaged pages.
 pub(super) fn read(
     index: &Index,
+    blocks: &mut u32,
     tid: u64,
     place: u64,
     codes: &mut Vec<u8>,
@@ -125,8 +127,11 @@ pub(super) fn read(
             check_for_interrupts!();
         }
         // A chain longer than the file goes in circles, and no place is beyond its end.
-        if block.max(pieces - 1) >= index.blocks() {
-            return Err(SqlError::index_page(block));
+        if block.max(pieces - 1) >= *blocks {
+            *blocks = index.blocks();
+            if block.max(pieces - 1) >= *blocks {
+                return Err(SqlError::index_page(block));
+            }
         }
         let buffer = index.share(block);
         let Some(page) = Page::read(&buffer)? else {

@@ -16,6 +16,9 @@ pub(super) struct Rows {
     slot: *mut pg_sys::TupleTableSlot,
     info: *mut pg_sys::IndexInfo,
     estate: *mut pg_sys::EState,
+    /// Blocks that the table is known to have, and the row in the slot.
+    blocks: u32,
+    fetched: Option<u64>,
 }
 
 impl Rows {
@@ -42,8 +45,36 @@ impl Rows {
                 slot,
                 info,
                 estate,
+                blocks: 0,
+                fetched: None,
             }
         }
+    }
+
+    /// The row, if the snapshot sees one there; it stays pinned until the next, or until it is released.
+    pub(super) fn fetch(&mut self, tid: u64) -> Option<*mut pg_sys::TupleTableSlot> {
+        if self.fetched == Some(tid) {
+            return Some(self.slot);
+        }
+        self.release();
+        if tid >> 16 >= u64::from(self.blocks) {
+            self.blocks = check_place(self.heap, tid).unwrap_or_else(|error| error.raise());
+        }
+        let mut place = tid_pointer(tid);
+        let (mut again, mut dead) = (false, false);
+        // SAFETY: opened by `open`.
+        let found = unsafe {
+            pg_sys::table_index_fetch_tuple(
+                self.fetch,
+                &mut place,
+                self.snapshot,
+                self.slot,
+                &mut again,
+                &mut dead,
+            )
+        };
+        self.fetched = found.then_some(tid);
+        found.then_some(self.slot)
     }
 
     /// Calls `body` with the document of the row, if the snapshot sees a row there that has one.
@@ -52,38 +83,32 @@ impl Rows {
         tid: u64,
         body: impl FnOnce(pg_sys::Datum) -> R,
     ) -> Option<R> {
-        check_place(self.heap, tid).unwrap_or_else(|error| error.raise());
-        let mut tid = tid_pointer(tid);
-        let (mut again, mut dead) = (false, false);
+        let slot = self.fetch(tid)?;
         let (mut values, mut nulls) = ([pg_sys::Datum::from(0); 1], [true; 1]);
         // SAFETY: opened by `open`. The index has one column, and so one value is formed. What it
         // allocates, and what `body` does in PostgreSQL's memory, goes with the next row's reset.
         unsafe {
-            let found = pg_sys::table_index_fetch_tuple(
-                self.fetch,
-                &mut tid,
-                self.snapshot,
-                self.slot,
-                &mut again,
-                &mut dead,
-            );
-            if !found {
-                return None;
-            }
             let context = (*(*self.estate).es_per_tuple_exprcontext).ecxt_per_tuple_memory;
             pg_sys::MemoryContextReset(context);
             let caller = pg_sys::MemoryContextSwitchTo(context);
             pg_sys::FormIndexDatum(
                 self.info,
-                self.slot,
+                slot,
                 self.estate,
                 values.as_mut_ptr(),
                 nulls.as_mut_ptr(),
             );
             let result = (!nulls[0]).then(|| body(values[0]));
             pg_sys::MemoryContextSwitchTo(caller);
-            pg_sys::ExecClearTuple(self.slot);
             result
+        }
+    }
+
+    /// Gives back the page of the row in the slot.
+    pub(super) fn release(&mut self) {
+        if self.fetched.take().is_some() {
+            // SAFETY: opened by `open`.
+            unsafe { pg_sys::ExecClearTuple(self.slot) };
         }
     }
 
@@ -98,15 +123,17 @@ impl Rows {
     }
 }
 
+/// How many blocks the table has.
+///
 /// # Errors
 /// XX002 for a place beyond the table's end, which PostgreSQL must not be asked to read: of the last block
 /// that there could be it would make a new one.
-pub(super) fn check_place(heap: pg_sys::Relation, tid: u64) -> Result<(), SqlError> {
+pub(super) fn check_place(heap: pg_sys::Relation, tid: u64) -> Result<u32, SqlError> {
     let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
     // SAFETY: an open table.
     let blocks = unsafe { pg_sys::RelationGetNumberOfBlocksInFork(heap, fork) };
     if tid >> 16 >= u64::from(blocks) {
         return Err(SqlError::index_row(tid, "does not exist"));
     }
-    Ok(())
+    Ok(blocks)
 }

@@ -136,14 +136,22 @@ impl Parts {
 /// `infinity_embed.last_search()`: no row where this session has not searched an index.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)] // pgrx reads the type as it is written here
-fn maxsim_last_search()
--> TableIterator<'static, (name!(swept, i64), name!(refined, i64), name!(scored, i64))> {
+fn maxsim_last_search() -> TableIterator<
+    'static,
+    (
+        name!(swept, i64),
+        name!(refined, i64),
+        name!(scored, i64),
+        name!(filtered, i64),
+    ),
+> {
     let counts = super::scan::last_counts();
     TableIterator::new(counts.into_iter().map(|counts| {
         (
             counts.swept as i64,
             counts.refined as i64,
             counts.scored as i64,
+            counts.dropped as i64,
         )
     }))
 }

@@ -13,6 +13,7 @@ use pgrx::{PgMemoryContexts, check_for_interrupts, pg_guard, pg_sys};
 
 use super::codebook;
 use super::codes;
+use super::condition::Condition;
 use super::document::DocumentType;
 use super::heap::{Rows, check_place};
 use super::meta::Meta;
@@ -53,6 +54,9 @@ struct Ordered {
     _codebook: Option<Arc<Codebook>>,
     query: Prepared,
     rows: Option<Rows>,
+    condition: Option<Condition>,
+    /// Blocks that the index is known to have.
+    blocks: u32,
 }
 
 #[pg_guard]
@@ -206,7 +210,7 @@ unsafe fn start(scan: pg_sys::IndexScanDesc, state: &State) -> Result<Running, S
             let mut rows = Vec::new();
             sweep(&index, &meta, |_, entry, _| {
                 rows.push(entry.tid());
-                check_place((*scan).heapRelation, entry.tid())
+                check_place((*scan).heapRelation, entry.tid()).map(drop)
             })?;
             return Ok(Running::Unordered(rows));
         }
@@ -222,6 +226,7 @@ unsafe fn start(scan: pg_sys::IndexScanDesc, state: &State) -> Result<Running, S
         pg_sys::MemoryContextSwitchTo(caller);
         Ok(Running::Ordered(Box::new(Ordered {
             rows: Some(rows),
+            condition: Condition::of(scan),
             ..ordered
         })))
     }
@@ -261,6 +266,8 @@ impl Ordered {
             _codebook: codebook,
             query: prepared,
             rows: None,
+            condition: None,
+            blocks: 0,
         })
     }
 
@@ -282,8 +289,11 @@ impl Ordered {
             type_,
             query: &self.query,
             rows: self.rows.as_mut().expect("opened by `start`"),
+            condition: self.condition.as_ref(),
+            blocks: &mut self.blocks,
         };
         let hit = self.search.next(&mut source);
+        source.rows.release();
         LAST.set(Some(self.search.counts()));
         let hit = hit.map_err(|_| SqlError::index_page(super::meta::META_BLOCK))?;
         Ok(hit.map(|hit| (hit.document.tid, hit.score)))
@@ -296,12 +306,20 @@ struct Pages<'a> {
     type_: DocumentType,
     query: &'a Prepared,
     rows: &'a mut Rows,
+    condition: Option<&'a Condition>,
+    blocks: &'a mut u32,
 }
 
 impl Source for Pages<'_> {
     fn codes(&mut self, document: &Document, codes: &mut Vec<u8>) -> bool {
-        codes::read(&self.index, document.tid, document.place, codes)
-            .unwrap_or_else(|error| error.raise())
+        codes::read(
+            &self.index,
+            self.blocks,
+            document.tid,
+            document.place,
+            codes,
+        )
+        .unwrap_or_else(|error| error.raise())
     }
 
     fn score(&mut self, document: &Document) -> Option<f64> {
@@ -311,6 +329,15 @@ impl Source for Pages<'_> {
             score_document(&vectors, self.query)
         })?;
         Some(score.unwrap_or_else(|error| error.raise()))
+    }
+
+    fn keeps(&mut self, document: &Document) -> bool {
+        let Some(condition) = self.condition else {
+            return true;
+        };
+        let slot = self.rows.fetch(document.tid);
+        // SAFETY: the node of this scan, which is being executed, and a row of its table.
+        slot.is_some_and(|slot| unsafe { condition.holds(slot) })
     }
 
     fn poll(&mut self) {

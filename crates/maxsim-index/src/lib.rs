@@ -15,6 +15,7 @@
 //! What an estimate is off by is learnt within each query from the documents that went on to the next level. A document
 //! waits at its estimate plus the mean error plus `effort` standard deviations; whoever waits at the top goes on, and an
 //! exact score at the top is returned. So there is no cap on the number of results, and no parameter but the effort.
+//! A condition that the source knows of ([`Source::keeps`]) is asked before anything dear is done for a document.
 //! Before there are enough tokens to train with, [`encode_flat`] makes codes that need no codebook, and the search has
 //! the last two levels only.
 //!

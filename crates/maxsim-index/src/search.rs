@@ -20,8 +20,10 @@ const FIRST_SCORED: u32 = 16;
 /// How many deviations an effort of 1 is. The errors of the best documents lie above the mean of those looked at, which
 /// were chosen for high estimates: effort 3 then is what 3 deviations of a normal distribution would be.
 const WIDTH: f64 = 4.0 / 3.0;
-/// Results after which the effort decreases, so that deep results and filters stay cheap.
+/// Results after which the effort decreases, so that deep results, and conditions that the source does not know, stay cheap.
 const UNDIMINISHED: f64 = 1024.0;
+/// Documents that the source is asked about before it is known whether asking saves anything.
+const FIRST_ASKED: u64 = 64;
 /// Bytes that a query's table may take. Longer queries are estimated by part of their tokens.
 const TABLE_SIZE: usize = 64 << 20;
 /// Nor may one estimate take long, which cannot be interrupted: with so many a document of 32,768 tokens takes 30 ms.
@@ -43,6 +45,11 @@ pub trait Source {
     fn codes(&mut self, document: &Document, codes: &mut Vec<u8>) -> bool;
     /// The exact score. None when there is no row to return.
     fn score(&mut self, document: &Document) -> Option<f64>;
+    /// Whether the document fulfils the condition under which results are wanted. One that does not is left out, before
+    /// its codes are read if this saves much, before it is scored in any case.
+    fn keeps(&mut self, _document: &Document) -> bool {
+        true
+    }
     /// Called between steps; may unwind.
     fn poll(&mut self);
 }
@@ -65,6 +72,8 @@ pub struct Counts {
     pub refined: u64,
     /// Documents whose exact score was asked for.
     pub scored: u64,
+    /// Documents that were left out because the source did not keep them.
+    pub dropped: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -72,6 +81,7 @@ impl std::ops::AddAssign for Counts {
         self.swept += other.swept;
         self.refined += other.refined;
         self.scored += other.scored;
+        self.dropped += other.dropped;
     }
 }
 
@@ -105,8 +115,10 @@ pub struct Search<'a> {
     sweep_error: Spread,
     code_error: [Spread; 2],
     counts: Counts,
-    /// Documents that left the search.
+    /// Documents that left the search, other than dropped.
     passed: u64,
+    /// How often the source was asked whether it keeps a document.
+    asked: u64,
     codes: Vec<u8>,
 }
 
@@ -159,6 +171,7 @@ impl<'a> Search<'a> {
             code_error: [Spread::default(); 2],
             counts: Counts::default(),
             passed: 0,
+            asked: 0,
             codes: Vec::new(),
         }
     }
@@ -266,6 +279,11 @@ impl<'a> Search<'a> {
         document: Document,
         swept: Option<f32>,
     ) -> Result<(), Error> {
+        // What is learnt from comes as it comes.
+        let is_lesson = swept.is_some() && self.sweep_error.count() < FIRST_REFINED;
+        if !is_lesson && self.asks_early() && !self.keeps(source, &document) {
+            return Ok(());
+        }
         let mut codes = std::mem::take(&mut self.codes);
         let known = source.codes(&document, &mut codes);
         if !known {
@@ -308,15 +326,36 @@ impl<'a> Search<'a> {
         document: Document,
         refined: Option<(usize, f32)>,
     ) {
+        let is_kept = self.keeps(source, &document);
+        let is_lesson =
+            refined.is_some_and(|(kind, _)| self.code_error[kind].count() < FIRST_SCORED);
+        if !is_kept && !is_lesson {
+            return;
+        }
         self.counts.scored += 1;
         let Some(score) = source.score(&document) else {
-            self.passed += 1;
+            self.passed += u64::from(is_kept);
             return;
         };
         if let Some((kind, estimate)) = refined {
             self.code_error[kind].add(score - f64::from(estimate));
         }
-        self.exact.push(Waiting { score, document });
+        if is_kept {
+            self.exact.push(Waiting { score, document });
+        }
+    }
+
+    fn keeps(&mut self, source: &mut dyn Source, document: &Document) -> bool {
+        let is_kept = source.keeps(document);
+        self.asked += 1;
+        self.counts.dropped += u64::from(!is_kept);
+        is_kept
+    }
+
+    /// Whether to ask before a document is refined, and not only before it is scored: an answer takes about a quarter of
+    /// the time.
+    fn asks_early(&self) -> bool {
+        self.asked < FIRST_ASKED || 4 * self.counts.dropped > self.asked
     }
 }
 

@@ -169,6 +169,66 @@ fn rows_that_are_gone_are_skipped_and_recycled_codes_replaced_by_exact_scores() 
 }
 
 #[test]
+fn only_documents_that_are_kept_come_and_few_others_are_scored() {
+    for (name, collection, query) in collections() {
+        let order: Vec<usize> = (0..collection.documents.len()).collect();
+        for effort in [0.5, 3.0, f64::INFINITY] {
+            let mut source = Memory::new(&collection, &query);
+            source.kept = |place| place % 7 == 3;
+            let mut search = collection.search(&query, effort, &order);
+            let hits = drain(&mut search, &mut source);
+            let mut places: Vec<u64> = hits.iter().map(|hit| hit.document.place).collect();
+            places.sort_unstable();
+            let all = order.len() as u64;
+            let kept: Vec<u64> = (0..all).filter(|at| at % 7 == 3).collect();
+            assert_eq!(places, kept, "{name}, effort {effort}");
+            let counts = search.counts();
+            assert_eq!(counts.dropped, all - kept.len() as u64, "{name}");
+            assert!(
+                counts.scored <= kept.len() as u64 + 16,
+                "{name}: {counts:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_condition_that_few_fulfil_saves_refinements_and_loses_nothing() {
+    let mut maker = Maker::new(13, 64, 200);
+    let collection = Collection::trained(maker.documents(3000, 5, 25), 64, 512);
+    let order: Vec<usize> = (0..3000).collect();
+    let (mut found, mut refined) = (0, [0, 0]);
+    for _ in 0..20 {
+        let query = maker.tokens(16);
+        let packed = maxsim::Query::new(&query, 64).unwrap();
+        let mut best: Vec<f64> = (7..3000)
+            .step_by(50)
+            .map(|at| packed.score_f32(&collection.documents[at]).unwrap())
+            .collect();
+        best.sort_by(|a, b| b.total_cmp(a));
+        for (is_told, refined) in [false, true].into_iter().zip(&mut refined) {
+            let mut search = collection.search(&query, 3.0, &order);
+            let mut source = Memory::new(&collection, &query);
+            if is_told {
+                source.kept = |place| place % 50 == 7;
+            }
+            let mut wanted = 0;
+            while wanted < 10 {
+                let hit = search.next(&mut source).unwrap().unwrap();
+                if hit.document.place % 50 == 7 {
+                    wanted += 1;
+                    found += usize::from(is_told && hit.score >= best[9]);
+                }
+            }
+            *refined += search.counts().refined;
+        }
+    }
+    println!("{found} of 200 found, refined {refined:?} without and with being told");
+    assert!(found >= 196, "{found} of 200 of the best 10");
+    assert!(4 * refined[1] < refined[0], "{refined:?}");
+}
+
+#[test]
 fn documents_with_and_without_signature_and_codes_of_both_kinds_are_searched_together() {
     let mut maker = Maker::new(21, 48, 30);
     let mut collection = Collection::trained(maker.documents(900, 2, 20), 48, 256);

@@ -17,7 +17,7 @@ mod measure;
 mod memory;
 
 use collections::Set;
-use measure::{Truth, encode, encode_one_by_one, search, train};
+use measure::{Condition, NONE, Truth, encode, encode_one_by_one, search, train};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let cases: Vec<String> = std::env::args().skip(1).collect();
@@ -63,10 +63,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn everything(_: usize) -> bool {
-    true
-}
-
 fn head(set: &Set, truth: &Truth) {
     println!(
         "\n{}: {} documents, {} tokens of {}, {} queries; exact f16 sweep {:.2} ms",
@@ -88,7 +84,7 @@ fn table(
     cases: &[(usize, f64)],
 ) {
     for &(count, effort) in cases {
-        let outcome = search(set, codebook, encoded, truth, count, effort, everything);
+        let outcome = search(set, codebook, encoded, truth, count, effort, NONE);
         println!(
             "  z {effort}: recall@{count} {:.4}, refined {:.0}, scored {:.0}, inversions {:.3} %, \
              CPU {:.2} ms (table {:.2}, sweep {:.2} = {:.3} us/doc, exact scores {:.2}), 1/{:.0} of exact",
@@ -110,7 +106,7 @@ const CASES: &[(usize, f64)] = &[(10, 3.0), (100, 3.0), (10, 3.5), (10, 4.0)];
 
 /// Trained on itself.
 fn whole(set: &Set) {
-    let truth = Truth::find(set, everything);
+    let truth = Truth::find(set, NONE.keeps);
     head(set, &truth);
     let lists = Codebook::lists_for(set.tokens() as u64);
     let all: Vec<usize> = (0..set.documents.len()).collect();
@@ -158,7 +154,7 @@ fn other(real: &Set) {
             .collect(),
         queries: real.queries.clone(),
     };
-    let truth = Truth::find(&set, everything);
+    let truth = Truth::find(&set, NONE.keeps);
     head(&set, &truth);
     let tokens: usize = known
         .iter()
@@ -170,7 +166,7 @@ fn other(real: &Set) {
 
 /// Trained on vectors of another model.
 fn foreign(real: &Set, micro: &Set) {
-    let truth = Truth::find(real, everything);
+    let truth = Truth::find(real, NONE.keeps);
     println!(
         "\ntrained on colbertv2_micro, another model, {} tokens:",
         micro.tokens()
@@ -195,7 +191,7 @@ fn drift(set: &Set, codebook: &Codebook, truth: &Truth) {
 
 /// Trained on the first documents, then grown.
 fn growth(set: &Set) {
-    let truth = Truth::find(set, everything);
+    let truth = Truth::find(set, NONE.keeps);
     for (first, lists) in [(2000, 4096), (2000, 1024), (500, 2048)] {
         println!("\ntrained on the first {first}:");
         head(set, &truth);
@@ -206,27 +202,35 @@ fn growth(set: &Set) {
     }
 }
 
-/// A filter that keeps 1 %.
+/// A filter that keeps 1 %, which the search is told of, or is not.
 fn filter(set: &Set) {
     let one_percent: fn(usize) -> bool = |at| at % 100 == 17;
     let all: Vec<usize> = (0..set.documents.len()).collect();
     let (codebook, _) = train(set, &all, Codebook::lists_for(set.tokens() as u64));
     let (encoded, _) = encode(set, Some(&codebook));
-    let truth = Truth::find(set, everything);
+    let truth = Truth::find(set, NONE.keeps);
+    let filtered = Truth::find(set, one_percent);
     println!("\na filter that keeps 1 %:");
     head(set, &truth);
-    let plain = search(set, Some(&codebook), &encoded, &truth, 10, 3.0, everything);
-    let truth = Truth::find(set, one_percent);
-    let outcome = search(set, Some(&codebook), &encoded, &truth, 10, 3.0, one_percent);
-    println!(
-        "  recall@10 {:.4}, refined {:.0}, asked for {:.0}, CPU {:.2} ms, {:.1} times the {:.2} without",
-        outcome.recall,
-        outcome.refined,
-        outcome.scored,
-        outcome.cpu_ms,
-        outcome.cpu_ms / plain.cpu_ms,
-        plain.cpu_ms
-    );
+    for count in [10, 100] {
+        let run =
+            |truth, condition| search(set, Some(&codebook), &encoded, truth, count, 3.0, condition);
+        let plain = run(&truth, NONE);
+        for is_told in [true, false] {
+            let keeps = one_percent;
+            let outcome = run(&filtered, Condition { keeps, is_told });
+            println!(
+                "  {}: recall@{count} {:.4}, refined {:.0}, scored {:.0}, CPU {:.2} ms, {:.1} times the {:.2} without",
+                if is_told { "told" } else { "not told" },
+                outcome.recall,
+                outcome.refined,
+                outcome.scored,
+                outcome.cpu_ms,
+                outcome.cpu_ms / plain.cpu_ms,
+                plain.cpu_ms
+            );
+        }
+    }
 }
 
 /// Without a codebook.
@@ -246,7 +250,7 @@ fn flat(real: &Set, mut resampled: Set) {
 }
 
 fn flat_set(set: &Set) {
-    let truth = Truth::find(set, everything);
+    let truth = Truth::find(set, NONE.keeps);
     head(set, &truth);
     let (encoded, seconds) = encode(set, None);
     println!(

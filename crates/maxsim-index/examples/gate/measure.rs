@@ -136,9 +136,21 @@ struct Rows<'a> {
     set: &'a Set,
     encoded: &'a [Encoded],
     query: maxsim::Query,
-    keeps: fn(usize) -> bool,
+    condition: Condition,
     seconds: f64,
 }
+
+/// Which documents are wanted, and whether the search is told before it scores them.
+#[derive(Clone, Copy)]
+pub(crate) struct Condition {
+    pub(crate) keeps: fn(usize) -> bool,
+    pub(crate) is_told: bool,
+}
+
+pub(crate) const NONE: Condition = Condition {
+    keeps: |_| true,
+    is_told: false,
+};
 
 impl Source for Rows<'_> {
     fn codes(&mut self, document: &Document, codes: &mut Vec<u8>) -> bool {
@@ -150,13 +162,13 @@ impl Source for Rows<'_> {
     fn score(&mut self, document: &Document) -> Option<f64> {
         let at = document.place as usize;
         let start = cpu_seconds();
-        let score = (self.keeps)(at).then(|| {
-            self.query
-                .score_f16(&self.set.documents[at])
-                .expect("a document")
-        });
+        let score = self.query.score_f16(&self.set.documents[at]);
         self.seconds += cpu_seconds() - start;
-        score
+        Some(score.expect("a document"))
+    }
+
+    fn keeps(&mut self, document: &Document) -> bool {
+        !self.condition.is_told || (self.condition.keeps)(document.place as usize)
     }
 
     fn poll(&mut self) {}
@@ -170,7 +182,7 @@ pub(crate) fn search(
     truth: &Truth,
     count: usize,
     effort: f64,
-    keeps: fn(usize) -> bool,
+    condition: Condition,
 ) -> Outcome {
     // As pages hold them: one after another.
     let mut signatures: Vec<u8> = Vec::new();
@@ -200,14 +212,16 @@ pub(crate) fn search(
             set,
             encoded,
             query: maxsim::Query::new(query, set.dim).expect("a query"),
-            keeps,
+            condition,
             seconds: 0.0,
         };
         let mut scores = Vec::with_capacity(count);
         while scores.len() < count.min(best.len())
             && let Some(hit) = search.next(&mut rows).expect("good codes")
         {
-            scores.push(hit.score);
+            if (condition.keeps)(hit.document.place as usize) {
+                scores.push(hit.score);
+            }
         }
         let end = cpu_seconds();
         times[0].push(end - start);

@@ -168,6 +168,8 @@ pub(crate) struct Memory<'a> {
     pub(crate) recycled: fn(u64) -> bool,
     /// Documents without a visible row.
     pub(crate) gone: fn(u64) -> bool,
+    /// Documents that fulfil a condition.
+    pub(crate) kept: fn(u64) -> bool,
     pub(crate) polls: usize,
 }
 
@@ -178,6 +180,7 @@ impl<'a> Memory<'a> {
             query: maxsim::Query::new(query, collection.dim).unwrap(),
             recycled: |_| false,
             gone: |_| false,
+            kept: |_| true,
             polls: 0,
         }
     }
@@ -194,6 +197,10 @@ impl Source for Memory<'_> {
     fn score(&mut self, document: &Document) -> Option<f64> {
         let row = &self.collection.documents[document.place as usize];
         (!(self.gone)(document.place)).then(|| self.query.score_f32(row).unwrap())
+    }
+
+    fn keeps(&mut self, document: &Document) -> bool {
+        (self.kept)(document.place)
     }
 
     fn poll(&mut self) {

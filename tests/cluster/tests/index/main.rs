@@ -2,6 +2,7 @@
 //! with the exact order, which is the same query without the index. INFINITY_EMBED_LONG makes what is short here long.
 
 mod cancels;
+mod conditions;
 mod crash;
 mod damage;
 mod definitions;
