@@ -58,8 +58,8 @@ fn jobs_that_an_open_transaction_has_locked_hold_up_no_others() {
         let server = server(Duration::ZERO);
         let database = passages(&server, 20);
         add_others(&database, 5);
-        change_twice(&database, "others");
         change_twice(&database, "passages");
+        change_twice(&database, "others");
         let mut writer = database.client();
         let mut client = database.client();
         let mut transaction = writer.transaction().unwrap();
