@@ -188,6 +188,13 @@ BEGIN
         RAISE EXCEPTION 'column "%" of % cannot hold embeddings', target, relation
             USING ERRCODE = 'datatype_mismatch', HINT = 'It must be a plain column of type multivector or real[].';
     END IF;
+    -- Triggers see NULL in them, before and after.
+    IF EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = ANY (source_columns)
+               AND a.attgenerated = 'v') THEN
+        RAISE EXCEPTION 'source of "%" of % is a virtual generated column', target, relation
+            USING ERRCODE = 'feature_not_supported', DETAIL = 'Triggers do not see when its value changes.',
+                  HINT = 'Make the column STORED, or write its expression as the source.';
+    END IF;
     IF pooling < 1 THEN
         RAISE EXCEPTION 'pooling must be at least 1, not %', pooling USING ERRCODE = 'invalid_parameter_value';
     END IF;

@@ -173,7 +173,7 @@ BEGIN
               AND NOT j.dead AND j.not_before <= moment AND (j.claim IS NULL OR j.leased_until < moment)
             ORDER BY j.not_before LIMIT 1) AS oldest
         WHERE (NOT obey_pauses OR t.paused_until IS NULL OR t.paused_until <= moment) AND t.id <> ALL (resting)
-        ORDER BY kind.is_suspect, kind.is_backfill <> (number % 4 = 0), oldest.not_before
+        ORDER BY kind.is_suspect <> (number % 16 = 15), kind.is_backfill <> (number % 4 = 0), oldest.not_before
     LOOP
         target := candidate.target;
         SELECT p.problem || '. ' || p.hint INTO obstacle FROM infinity_embed.definition_problem(target) AS p;

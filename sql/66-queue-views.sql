@@ -102,7 +102,8 @@ BEGIN
     FROM infinity_embed.targets AS t
     JOIN pg_class AS c ON c.oid = t.relation
     CROSS JOIN LATERAL infinity_embed.definition_problem(t) AS p
-    WHERE (pending.relation IS NULL OR t.relation = pending.relation)
+    WHERE (pending.relation IS NULL OR t.relation = pending.relation
+           OR t.relation IN (SELECT a.relid FROM pg_partition_ancestors(pending.relation) AS a))
       AND (EXISTS (SELECT FROM infinity_embed.queue AS j WHERE j.target_id = t.id AND NOT j.dead)
            OR EXISTS (SELECT FROM infinity_embed.changes AS w WHERE w.target_id = t.id)
            OR EXISTS (SELECT FROM infinity_embed.backfill AS w WHERE w.target_id = t.id))
@@ -111,7 +112,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION infinity_embed.pending(regclass) IS
-    'whether rows of a table (or of any) are pending, and what keeps them all from being embedded';
+    'whether rows of a table, of the one it is a partition of, or of any are pending, and what keeps them all from being embedded';
 
 CREATE FUNCTION infinity_embed.is_served() RETURNS boolean
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT SECURITY DEFINER PARALLEL UNSAFE COST 10000

@@ -36,4 +36,15 @@ def report(results):
             f"| {row['insert_ms']:.2f} | {row['bare_insert_ms']:.2f} | {row['first_insert_ms']:.1f} "
             f"| {row['insert_wal_bytes']:.0f} |"
         )
+    if results["peers"]:
+        lines += [
+            "",
+            "| peer's index, at its defaults | recall@10 | recall@100 | p50 ms | p95 ms | build s | bytes |",
+            "|---|---:|---:|---:|---:|---:|---:|",
+        ]
+    for name, row in results["peers"].items():
+        lines.append(
+            f"| {name} | {row['recall_10']:.4f} | {row['recall_100']:.4f} | {row['p50_ms']:.2f} | {row['p95_ms']:.2f} "
+            f"| {row['build_s']:.1f} | {row['index_bytes']:,} |"
+        )
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from machine import describe  # noqa: E402
 
 import collections_made as made  # noqa: E402
 import measure  # noqa: E402
+import peers  # noqa: E402
 from index_report import report  # noqa: E402
 
 INVERSION_QUERIES = 20
@@ -31,9 +32,11 @@ def main():
 
     session = Session(options.cluster)
     session.run("CREATE EXTENSION infinity_embed")
-    results = {"machine": {**describe(), "command": "make bench-index"}, "collections": [], "special": {}}
+    results = {"machine": {**describe(), "command": "make bench-index"}, "collections": [], "special": {}, "peers": {}}
     for one in _collections(collection, options):
-        results["collections"].append(_measure(session, one))
+        figures, exact = _measure(session, one)
+        results["collections"].append(figures)
+        results["peers"].update(peers.measure_all(session, one, exact))
         print(f"measured: {one.name}", file=sys.stderr)
         if one.name == "resampled 40k":
             results["special"].update(_filtered(session, results["collections"][-1]["queries"]))
@@ -68,7 +71,7 @@ def _measure(session, one):
     figures.update(measure.search(session, exact))
     figures["inversions"] = measure.inversions(session, min(INVERSION_QUERIES, len(one.queries)))
     figures.update(measure.inserts(session))
-    return figures
+    return figures, exact
 
 
 def _filtered(session, queries):

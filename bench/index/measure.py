@@ -50,7 +50,7 @@ def truth(session, count, table="documents", where=""):
     rankings, times = [], []
     for query in range(count):
         statement = RANKING.format(table=table, where=where, query=query, limit=DEEP)
-        rankings.append(_ids(session.value(f"SELECT array_agg(id) FROM ({statement}) AS ranked")))
+        rankings.append(ids(session.value(f"SELECT array_agg(id) FROM ({statement}) AS ranked")))
         if query < 20:
             times.append(session.seconds(RANKING.format(table=table, where=where, query=query, limit=K))[1])
     return rankings, statistics.median(times)
@@ -65,8 +65,8 @@ def search(session, exact, table="documents", where=""):
     for query, ranking in enumerate(exact):
         for limit in (K, DEEP):
             statement = RANKING.format(table=table, where=where, query=query, limit=limit)
-            ids = _ids(session.value(f"SELECT array_agg(id) FROM ({statement}) AS ranked"))
-            found[limit] += len(set(ids) & set(ranking[:limit]))
+            listed = ids(session.value(f"SELECT array_agg(id) FROM ({statement}) AS ranked"))
+            found[limit] += len(set(listed) & set(ranking[:limit]))
             wanted[limit] += len(ranking[:limit])
             if limit == K:
                 a, b = session.value("SELECT refined, scored FROM infinity_embed.last_search()").split("|")
@@ -120,7 +120,8 @@ def inserts(session, count=200):
     }
 
 
-def _ids(array):
+def ids(array):
+    """The numbers of an array as PostgreSQL prints it."""
     return [int(number) for number in array.strip("{}").split(",") if number]
 
 

@@ -152,3 +152,19 @@ fn it_tells_that_the_server_is_away_to_who_may_know_and_waits_for_its_return() {
     assert!(notices[0].contains("could not connect"), "{notices:?}");
     assert_eq!(*heard.lock().unwrap(), [""; 0]);
 }
+
+#[test]
+fn it_waits_for_the_parent_of_a_partition() {
+    let server = server(Duration::ZERO);
+    let database = database(&server);
+    database.run(
+        "CREATE TABLE parent (id int PRIMARY KEY, body text, embedding real[]) PARTITION BY RANGE (id);
+         CREATE TABLE passages PARTITION OF parent DEFAULT;
+         INSERT INTO parent VALUES (1, 'one');
+         SELECT infinity_embed.auto_embed('parent', 'body', 'embedding')",
+    );
+    let mut client = database.client();
+    assert!(!wait(&mut client, "0.2 s").unwrap());
+    process(&mut client);
+    assert!(wait(&mut client, "20 s").unwrap());
+}
