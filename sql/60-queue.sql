@@ -85,7 +85,7 @@ COMMENT ON COLUMN infinity_embed.queue.claim IS 'number of the batch that is bei
 COMMENT ON COLUMN infinity_embed.queue.claimed_by IS 'process that embeds it';
 COMMENT ON COLUMN infinity_embed.queue.leased_until IS 'when another process may take it in any case';
 COMMENT ON COLUMN infinity_embed.queue.attempts IS 'how often the row itself failed; an outage of the server does not count';
-COMMENT ON COLUMN infinity_embed.queue.is_suspect IS 'whether time ran out over it, or over the request that it was in: it is tried alone, after others';
+COMMENT ON COLUMN infinity_embed.queue.is_suspect IS 'whether time ran out over it, or over the request that it was in: it is tried alone, mostly after others';
 COMMENT ON COLUMN infinity_embed.queue.dead IS 'failed too often: it waits for a change of the row or retry_dead()';
 COMMENT ON COLUMN infinity_embed.queue.error IS 'why the last attempt failed';
 CREATE INDEX queue_ready ON infinity_embed.queue (target_id, is_suspect, is_backfill, not_before) WHERE NOT dead;

@@ -141,7 +141,8 @@ COMMENT ON FUNCTION infinity_embed.batches_waiting(integer, integer, integer) IS
 -- At most so many jobs of one target; no row when nothing can be done now. Changes come before the
 -- backfill and the older before the newer, but every fourth batch is the backfill's, so that it comes to
 -- an end whatever is written meanwhile. Of a target that could not be embedded at all last time it takes
--- one job, to see whether it can be now. A suspect comes alone, when there is nothing else to do.
+-- one job, to see whether it can be now. A suspect comes alone: when there is nothing
+-- else to do, and at every sixteenth batch, so that no backfill keeps it waiting.
 CREATE FUNCTION infinity_embed.claim_jobs(text_jobs integer, image_jobs integer, lease interval, obey_pauses boolean,
         resting integer[], OUT claim bigint, OUT target_id integer, OUT version integer, OUT owner oid,
         OUT table_name text, OUT is_image boolean, OUT model text, OUT dim integer, OUT normalized boolean,

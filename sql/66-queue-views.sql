@@ -165,7 +165,8 @@ BEGIN
             looked_at := clock_timestamp();
             -- As the caller, who sees no other's.
             SELECT string_agg(s.problem, '; ' ORDER BY s.problem) INTO problems FROM infinity_embed.status AS s
-            WHERE wait.relation IS NULL OR s.relation = wait.relation;
+            WHERE wait.relation IS NULL OR s.relation = wait.relation
+               OR s.relation IN (SELECT a.relid FROM pg_partition_ancestors(wait.relation) AS a);
             worry := CASE WHEN infinity_embed.is_served() THEN problems
                           ELSE concat_ws('; last time: ', 'rows are pending, and no worker runs', problems) END;
             -- Seen twice, because a worker may just be starting, and told once.
