@@ -143,3 +143,17 @@ pub fn database_error<T>(result: Result<T, postgres::Error>) -> DbError {
         None => panic!("not an error of the server: {error:?}"),
     }
 }
+
+/// Sets `statement_timeout` back. Where it is some milliseconds, and the machine busy, that statement may itself be cancelled.
+///
+/// # Panics
+/// When it fails otherwise, or again and again.
+pub fn lift_timeout(client: &mut Client) {
+    for _ in 0..100 {
+        match client.batch_execute("RESET statement_timeout") {
+            Ok(()) => return,
+            result => assert_eq!(database_error(result).code().code(), "57014"),
+        }
+    }
+    panic!("a hundred statements were cancelled");
+}

@@ -24,7 +24,7 @@ mod wait;
 
 pub use backend::Backend;
 pub use cluster::{Cluster, repository};
-pub use database::{Database, database_error};
+pub use database::{Database, database_error, lift_timeout};
 pub use report::Report;
 pub use stage::{Matrix, Stage, matrices, matrix};
 pub use wait::wait_until;

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use cluster_tests::{Backend, Stage, database_error, wait_until};
+use cluster_tests::{Backend, Stage, database_error, lift_timeout, wait_until};
 use mock_infinity::{Fault, Model, RetryAfter, Times};
 use postgres::Client;
 
@@ -144,7 +144,7 @@ fn statement_timeout_ends_a_call_in_flight() {
         stage.server.open_connections() == 0
     });
     print_and_hold("statement_timeout, beyond its 100 ms", times);
-    run(&mut client, "RESET statement_timeout");
+    lift_timeout(&mut client);
     healthy(&stage, &mut client);
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use cluster_tests::lift_timeout;
 use postgres::Client;
 
 use super::{INDEX, Random, copy, is_long, run, shared};
@@ -49,7 +50,7 @@ fn cancelled(client: &mut Client, work: &str, timeout_ms: u64) -> Option<Duratio
     let begin = Instant::now();
     let result = client.batch_execute(work);
     let elapsed = begin.elapsed();
-    run(client, "RESET statement_timeout");
+    lift_timeout(client);
     let error = result.err()?;
     let code = error.code().expect("an error of the server").code();
     assert_eq!(code, "57014", "{error:?}");

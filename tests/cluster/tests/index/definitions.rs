@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use cluster_tests::{database_error, wait_until};
+use cluster_tests::{database_error, lift_timeout, wait_until};
 use postgres::Client;
 
 use super::{BOUND, End, Random, agrees, check, copy, docs, lists, nearest, run, shared};
@@ -210,7 +210,7 @@ fn cancel_everywhere(client: &mut Client, work: &str, tidy: &str) {
         let timeout = (whole * number / 30).as_millis().max(1);
         run(client, &format!("SET statement_timeout = {timeout}"));
         let result = client.batch_execute(work);
-        run(client, "RESET statement_timeout");
+        lift_timeout(client);
         if result.is_err() {
             assert_eq!(database_error(result).code().code(), "57014");
             cancelled += 1;
@@ -273,7 +273,7 @@ fn making_an_index_concurrently_can_be_cancelled_at_any_time() {
         database_error(client.batch_execute(again)).code().code(),
         "57014"
     );
-    run(&mut client, "RESET statement_timeout");
+    lift_timeout(&mut client);
     let unfinished = "SELECT infinity_embed.check_index('docs_again')";
     let error = database_error(client.batch_execute(unfinished));
     assert_eq!(

@@ -1,6 +1,6 @@
 //! The order and the completeness of what a scan gives, however it is called.
 
-use cluster_tests::{Backend, database_error};
+use cluster_tests::{Backend, database_error, lift_timeout};
 
 use super::{
     EXACT, INDEX, Random, WHOLE, agrees, check, copy, docs, nearest, ranking, run, shared,
@@ -210,7 +210,7 @@ fn searches_cancelled_in_the_middle_leave_the_session_whole() {
         );
         let error = database_error(client.batch_execute(many));
         assert_eq!(error.code().code(), "57014");
-        run(&mut client, "RESET statement_timeout");
+        lift_timeout(&mut client);
         if tries % 30 == 29 {
             memory.push(Backend::of(&mut client).private_memory() >> 10);
         }

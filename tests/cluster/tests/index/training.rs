@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cluster_tests::{Database, database_error};
+use cluster_tests::{Database, database_error, lift_timeout};
 use postgres::Client;
 
 use super::{Random, agrees, check, copy, lists, nearest, run, shared};
@@ -74,11 +74,13 @@ fn a_training_that_is_cancelled_fails_one_insert_and_comes_again_at_twice_as_man
     add(&mut client, 0, ENOUGH - 1).expect("documents");
     assert_eq!(lists(&mut client, "docs_index"), 0);
     // One by one, until one takes longer than an insert: that one trains.
-    run(&mut client, "SET statement_timeout = '20ms'");
     let mut next = ENOUGH - 1;
     let error = loop {
         assert!(next < 2 * ENOUGH, "nobody trains");
-        match add(&mut client, next, next + 1) {
+        run(&mut client, "SET statement_timeout = '20ms'");
+        let result = add(&mut client, next, next + 1);
+        lift_timeout(&mut client);
+        match result {
             Ok(()) => next += 1,
             // A busy machine cancels an insert, too.
             Err(error) if train_at(&mut client) == 160_000 => println!("{error}"),
@@ -86,7 +88,6 @@ fn a_training_that_is_cancelled_fails_one_insert_and_comes_again_at_twice_as_man
         }
     };
     assert_eq!(error.code().code(), "57014");
-    run(&mut client, "RESET statement_timeout");
     println!(
         "cancelled at {next} documents; next at {} tokens",
         train_at(&mut client)
