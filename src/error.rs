@@ -71,6 +71,16 @@ impl SqlError {
 
     /// Raises it. Values of the callers are dropped while the stack unwinds.
     pub(crate) fn raise(self) -> ! {
+        self.report(PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
+
+    /// Tells it and goes on.
+    pub(crate) fn notice(self) {
+        self.report(PgLogLevel::NOTICE);
+    }
+
+    fn report(self, level: PgLogLevel) {
         let message = to_database(&self.message);
         let mut report = ErrorReport::new(self.code, message, function_name!());
         if let Some(detail) = self.detail {
@@ -79,8 +89,7 @@ impl SqlError {
         if let Some(hint) = self.hint {
             report = report.set_hint(to_database(&hint));
         }
-        report.report(PgLogLevel::ERROR);
-        unreachable!("an ERROR does not return")
+        report.report(level);
     }
 }
 

@@ -19,9 +19,10 @@ def report(results):
             f"| {row['scored']:.0f} | {row['inversions']:.3%} |"
         )
     for name, row in results["special"].items():
+        inversions = f"{row['inversions']:.3%} " if "inversions" in row else ""
         lines.append(
             f"| {name} | | {row['recall_10']:.4f} | {row['recall_100']:.4f} | {row['p50_ms']:.2f} | {row['p95_ms']:.2f} | | "
-            f"| {row['refined']:.0f} | {row['scored']:.0f} | |"
+            f"| {row['refined']:.0f} | {row['scored']:.0f} | {inversions}|"
         )
     lines += [
         "",

@@ -94,7 +94,12 @@ def _grown(session, one):
     session.load_multivectors("queries", one.queries)
     session.run("VACUUM ANALYZE documents; VACUUM ANALYZE queries")
     exact, _ = measure.truth(session, len(one.queries))
-    return {"40k filled after CREATE INDEX": measure.search(session, exact)}
+    return {
+        "40k filled after CREATE INDEX": {
+            **measure.search(session, exact),
+            "inversions": measure.inversions(session, INVERSION_QUERIES),
+        }
+    }
 
 
 def _unseen(session, collection):

@@ -86,11 +86,22 @@ impl SqlError {
         .hint("It was not made to the end: REINDEX it, or DROP it.")
     }
 
-    pub(crate) fn too_many_lists(lists: i32, tokens: usize) -> SqlError {
-        SqlError::new(
-            Code::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("{lists} lists cannot be learnt from {tokens} tokens"),
-        )
-        .hint("Leave \"lists\" at its default, which follows the number of tokens.")
+    /// That a build learns fewer lists, or none yet.
+    pub(crate) fn too_many_lists(lists: usize, tokens: usize, is_large: bool) -> SqlError {
+        let (message, hint) = match is_large {
+            true => (
+                format!(
+                    "{tokens} lists are learnt instead of {lists}, from as many tokens as maintenance_work_mem has room for"
+                ),
+                "Raise maintenance_work_mem and REINDEX, or set \"lists\" to a smaller number.",
+            ),
+            false => (
+                format!(
+                    "{lists} lists cannot be learnt from {tokens} tokens: none are, until inserts have brought enough"
+                ),
+                "Leave \"lists\" at its default, which follows the number of tokens.",
+            ),
+        };
+        SqlError::new(Code::ERRCODE_SUCCESSFUL_COMPLETION, message).hint(hint)
     }
 }

@@ -175,7 +175,7 @@ impl Build {
         // SAFETY: an open index.
         let asked = unsafe { options::lists(self.index) };
         let mut wanted = usize::MAX;
-        let mut lists = None;
+        let (mut lists, mut is_due) = (None, false);
         let rows = picked.seen;
         let picked = picked.shuffled();
         let count = picked.len();
@@ -188,20 +188,25 @@ impl Build {
             // How many are wanted follows from how long documents are: known well enough soon.
             let taken = at + 1;
             if taken.is_power_of_two() || taken.is_multiple_of(256) || taken == count {
-                let all = tokens.tokens / tokens.documents * rows;
+                let of_all = |sum: u64| (sum as f64 * rows as f64 / tokens.documents as f64) as u64;
+                let all = of_all(tokens.tokens);
                 let number = asked.unwrap_or_else(|| Codebook::lists_for(all));
+                is_due = of_all(tokens.weights) >= TRAIN_AT;
                 wanted = Codebook::sample_size(number, all, tokens.dim, memory);
                 tokens.want(wanted, count);
-                lists = Some(number).filter(|_| all >= TRAIN_AT || asked.is_some());
+                lists = Some(number).filter(|_| is_due || asked.is_some());
             }
         }
         tokens.values.truncate(wanted.saturating_mul(tokens.dim));
-        match (lists, asked) {
-            (Some(lists), Some(_)) if tokens.len() < lists => {
-                Err(SqlError::too_many_lists(lists as i32, tokens.len()))
+        // No error: the index may have been made when there were more, and its table must be rewritten and restored.
+        lists = match lists {
+            Some(lists) if tokens.len() < lists => {
+                SqlError::too_many_lists(lists, tokens.len(), is_due).notice();
+                is_due.then_some(tokens.len())
             }
-            _ => Ok((tokens, lists)),
-        }
+            _ => lists,
+        };
+        Ok((tokens, lists))
     }
 
     /// Calls `callback` for every row. Gives their number.

@@ -3,6 +3,7 @@
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 
+use super::insert::weight;
 use super::meta::Meta;
 use super::opened::Opened;
 use super::page::PAGE_BYTES;
@@ -66,7 +67,7 @@ struct Parts {
 
 impl Parts {
     fn of(oid: pg_sys::Oid) -> Result<Parts, SqlError> {
-        let opened = Opened::open(oid, pg_sys::AccessShareLock)?;
+        let opened = Opened::open_to_read(oid)?;
         let index = opened.index();
         let meta = Meta::read(&index)?;
         let codebook_blocks = super::codebook::blocks(&index, &meta).count() as u32;
@@ -116,8 +117,9 @@ impl Parts {
         }
         if !self.meta.is_trained() {
             return format!(
-                "The index is not trained yet; it will be, by an insert, at {} tokens. Until then all its codes are read by every search.",
-                self.meta.train_at
+                "The index is not trained yet; it will be, by an insert, at {} tokens (of a document at least {}). Until then all its codes are read by every search.",
+                self.meta.train_at,
+                weight(0)
             );
         }
         match self.drift() {

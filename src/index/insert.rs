@@ -23,8 +23,15 @@ use crate::error::SqlError;
 const LOOK_EVERY: u16 = 32;
 /// Tokens in a flat index from which it is trained: about 2,000 passages, or 160 pages.
 pub(super) const TRAIN_AT: u64 = 160_000;
+/// As how many tokens a shorter document counts there: reading its codes takes a search as long.
+const FEWEST_TOKENS: u64 = 16;
 /// Seed of the training: an index built twice of the same rows is the same.
 pub(super) const SEED: u64 = 1;
+
+/// What a document counts towards [`TRAIN_AT`].
+pub(super) fn weight(tokens: u64) -> u64 {
+    tokens.max(FEWEST_TOKENS)
+}
 
 #[pg_guard]
 #[allow(clippy::too_many_arguments)] // PostgreSQL's signature
@@ -128,10 +135,11 @@ unsafe fn is_only_writer(heap: pg_sys::Relation) -> bool {
 /// Open relations.
 unsafe fn train_if_due(index: &Index, heap: pg_sys::Relation) -> Result<(), SqlError> {
     let meta = Meta::read(index)?;
-    let mut tokens = 0;
+    let (mut tokens, mut weights) = (0, 0);
     let mut picked = Reservoir::new(maintenance_bytes());
     sweep(index, &meta, |_, entry, _| {
         tokens += u64::from(entry.tokens);
+        weights += weight(entry.tokens.into());
         picked.offer(size_of::<u64>(), || entry.tid());
         Ok(())
     })?;
@@ -139,7 +147,7 @@ unsafe fn train_if_due(index: &Index, heap: pg_sys::Relation) -> Result<(), SqlE
     // SAFETY: an open relation; reading documents needs a snapshot that keeps them.
     unsafe {
         if meta.is_trained()
-            || tokens < meta.train_at
+            || weights < meta.train_at
             || !pg_sys::ActiveSnapshotSet()
             || !pg_sys::ConditionalLockPage(index.relation, META_BLOCK, mode)
         {
@@ -152,7 +160,7 @@ unsafe fn train_if_due(index: &Index, heap: pg_sys::Relation) -> Result<(), SqlE
     let meta = Meta::update(index, |now| {
         is_due = !now.is_trained() && now.train_at == meta.train_at;
         if is_due {
-            now.train_at = 2 * tokens;
+            now.train_at = 2 * weights;
         }
     })?;
     if is_due {
@@ -197,6 +205,8 @@ unsafe fn train(
         rows.close();
     }
     sample.values.truncate(wanted * dim);
+    // Of memory, not of rows, there may be less than so many lists want.
+    let lists = lists.min(wanted);
     if sample.len() < lists {
         return Ok(());
     }

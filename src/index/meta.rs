@@ -39,7 +39,7 @@ pub(super) struct Meta {
     pub(super) first_extent: u32,
     /// Where a backend begins to look for room.
     pub(super) insert_extent: u32,
-    /// Tokens in the index from which training is tried.
+    /// Tokens in the index from which training is tried, short documents counted as [`weight`](super::insert::weight) does.
     pub(super) train_at: u64,
 }
 

@@ -7,8 +7,9 @@ use pgrx::pg_sys;
 use super::wal::{Index, Log};
 use crate::error::SqlError;
 
-/// An index and its table, locked until the transaction ends.
+/// An index and its table, locked until they are closed.
 pub(super) struct Opened {
+    lock: u32,
     pub(super) heap: pg_sys::Relation,
     pub(super) relation: pg_sys::Relation,
 }
@@ -27,7 +28,11 @@ impl Opened {
             }
             let heap = pg_sys::table_open(table, lock as pg_sys::LOCKMODE);
             let relation = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            let opened = Opened { heap, relation };
+            let opened = Opened {
+                lock,
+                heap,
+                relation,
+            };
             // That of a partitioned table has no pages.
             let is_whole = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_INDEX;
             if !is_whole || !is_ours(relation) {
@@ -55,12 +60,32 @@ impl Opened {
         }
     }
 
-    /// The locks stay until the transaction ends. After an error PostgreSQL closes.
+    /// For whoever may read the table, without any lock that holds up more than DROP and ALTER.
+    ///
+    /// # Errors
+    /// As [`Opened::open`]; 42501 is raised.
+    pub(super) fn open_to_read(oid: pg_sys::Oid) -> Result<Opened, SqlError> {
+        // SAFETY: PostgreSQL checks the numbers. Before anything is locked.
+        unsafe {
+            let table = pg_sys::IndexGetRelation(oid, true);
+            if table != pg_sys::InvalidOid {
+                let user = pg_sys::GetUserId();
+                let result = pg_sys::pg_class_aclcheck(table, user, pg_sys::ACL_SELECT.into());
+                if result != pg_sys::AclResult::ACLCHECK_OK {
+                    let name = pg_sys::get_rel_name(table);
+                    pg_sys::aclcheck_error(result, pg_sys::ObjectType::OBJECT_TABLE, name);
+                }
+            }
+        }
+        Opened::open(oid, pg_sys::AccessShareLock)
+    }
+
+    /// With its locks. After an error PostgreSQL closes.
     pub(super) fn close(self) {
         // SAFETY: opened by `open`.
         unsafe {
-            pg_sys::index_close(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE);
-            pg_sys::table_close(self.heap, pg_sys::NoLock as pg_sys::LOCKMODE);
+            pg_sys::index_close(self.relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            pg_sys::table_close(self.heap, self.lock as pg_sys::LOCKMODE);
         }
     }
 }

@@ -5,6 +5,7 @@
 use pgrx::{check_for_interrupts, pg_sys};
 
 use super::document::DocumentType;
+use super::insert::weight;
 use crate::error::SqlError;
 
 /// More documents than this add nothing to a codebook's quality.
@@ -104,6 +105,8 @@ pub(super) struct Tokens {
     /// Documents and their tokens, those not taken among them.
     pub(super) documents: u64,
     pub(super) tokens: u64,
+    /// What they count towards training.
+    pub(super) weights: u64,
     most_of_a_document: usize,
     random: Random,
 }
@@ -115,6 +118,7 @@ impl Tokens {
             dim,
             documents: 0,
             tokens: 0,
+            weights: 0,
             most_of_a_document: TOKENS_OF_A_DOCUMENT,
             random: Random::new(),
         }
@@ -147,6 +151,7 @@ impl Tokens {
         let tokens = values.len() / dim;
         self.documents += 1;
         self.tokens += tokens as u64;
+        self.weights += weight(tokens as u64);
         let mut wanted = self.most_of_a_document.min(tokens);
         for (at, token) in values.chunks_exact(dim).enumerate() {
             // Selection sampling: each token with the same chance, in order.

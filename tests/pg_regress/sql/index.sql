@@ -184,8 +184,14 @@ CREATE INDEX ON pages USING maxsim (embedding) WITH (lists = many);
 \echo :LAST_ERROR_SQLSTATE
 CREATE INDEX ON pages USING maxsim (embedding) WITH (probes = 1);
 \echo :LAST_ERROR_SQLSTATE
-CREATE INDEX ON pages USING maxsim (embedding) WITH (lists = 31);
-\echo :LAST_ERROR_SQLSTATE
+-- More lists than tokens: what was made when there were more can be made again.
+CREATE INDEX "31\_l%ists" ON pages USING maxsim (embedding) WITH (lists = 31);
+SELECT lists, flat_documents = documents AS flat FROM infinity_embed.index_info('"31\_l%ists"');
+REINDEX INDEX "31\_l%ists";
+DROP INDEX pages_embedding;
+SELECT queries, recall FROM infinity_embed.measure_recall('"31\_l%ists"', sample => 5, k => 3);
+CREATE INDEX pages_embedding ON pages USING maxsim (embedding);
+DROP INDEX "31\_l%ists";
 CREATE INDEX pages_lists ON pages USING maxsim (embedding) WITH (lists = 4);
 SELECT documents, tokens, flat_documents, dimensions, lists, drift IS NULL AS no_drift, advice FROM infinity_embed.index_info('pages_lists');
 INSERT INTO pages VALUES (12, 'even', near(1.2));
@@ -237,6 +243,19 @@ SELECT infinity_embed.measure_recall('parted_embedding');
 \echo :LAST_ERROR_SQLSTATE
 SELECT infinity_embed.measure_recall('pages_lists', query_source => 'SELECT 1');
 \echo :LAST_ERROR_SQLSTATE
+CREATE ROLE index_reader;
+SET ROLE index_reader;
+SELECT infinity_embed.index_info('pages_lists');
+\echo :LAST_ERROR_SQLSTATE
+SELECT infinity_embed.measure_recall('pages_lists');
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+GRANT SELECT ON pages TO index_reader;
+SET ROLE index_reader;
+SELECT lists FROM infinity_embed.index_info('pages_lists');
+RESET ROLE;
+DROP OWNED BY index_reader;
+DROP ROLE index_reader;
 SELECT infinity_embed.index_info('pages_pkey');
 \echo :LAST_ERROR_SQLSTATE
 SELECT infinity_embed.index_info('pages');

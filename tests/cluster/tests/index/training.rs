@@ -160,3 +160,46 @@ fn others_insert_search_and_vacuum_while_one_trains() {
     let (documents, rows) = check(&mut client, "docs_index");
     assert_eq!((documents, rows), (ENOUGH as i64 - 60 + 450, documents));
 }
+
+/// A search reads the codes of every document that came before the training, however short.
+#[test]
+fn short_documents_are_enough_when_they_are_many() {
+    let database = shared();
+    let mut client = database.client();
+    run(
+        &mut client,
+        "CREATE TABLE docs (id int, embedding real[]) WITH (autovacuum_enabled = off);
+         CREATE INDEX docs_index ON docs USING maxsim (embedding)",
+    );
+    let mut random = Random::new(9);
+    copy(&mut client, "docs", 0..9_900, 1..3, DIM, &mut random).expect("documents");
+    assert_eq!(lists(&mut client, "docs_index"), 0);
+    copy(&mut client, "docs", 9_900..12_000, 1..3, DIM, &mut random).expect("documents");
+    assert!(lists(&mut client, "docs_index") > 0);
+    agrees_and_is_whole(&mut client);
+    // The same of a build, of which it is known by a sample how many tokens there are.
+    run(&mut client, "REINDEX INDEX docs_index");
+    assert_eq!(lists(&mut client, "docs_index"), 1024);
+    agrees_and_is_whole(&mut client);
+    run(&mut client, "DELETE FROM docs WHERE id % 2 = 0");
+    run(&mut client, "VACUUM FULL docs");
+    assert_eq!(lists(&mut client, "docs_index"), 0);
+    agrees_and_is_whole(&mut client);
+}
+
+#[test]
+fn lists_for_which_memory_does_not_suffice_are_fewer_and_the_index_can_be_made_again() {
+    let database = shared();
+    let mut client = empty(&database);
+    run(
+        &mut client,
+        "ALTER INDEX docs_index SET (lists = 65536); SET maintenance_work_mem = '1MB'",
+    );
+    add(&mut client, 0, 2 * ENOUGH).expect("documents");
+    let trained = lists(&mut client, "docs_index");
+    run(&mut client, "VACUUM FULL docs");
+    let rebuilt = lists(&mut client, "docs_index");
+    println!("lists of 1 MB: {trained} by an insert, {rebuilt} by a build");
+    assert!(trained > 1000 && rebuilt > 1000 && trained.max(rebuilt) < 65_536);
+    agrees_and_is_whole(&mut client);
+}
