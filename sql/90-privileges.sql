@@ -18,7 +18,7 @@ FROM PUBLIC;
 -- EXECUTE is needed.
 REVOKE ALL ON PROCEDURE infinity_embed.process_queue(bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION
-    infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, integer, boolean),
+    infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, integer, boolean, name),
     infinity_embed.enqueue(),
     infinity_embed.key_expression(name[], text),
     infinity_embed.difference(regclass, name[]),

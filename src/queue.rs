@@ -81,6 +81,9 @@ fn auto_embed(
     let model = to_database(&identity.model);
     let arguments = [
         Value::Oid(relation),
+    let caller = execute("SELECT CURRENT_USER::pg_catalog.text", &[], |row| {
+        row.bytes(1).unwrap_or_default()
+    });
         Value::Text(&definition.expression),
         Value::Texts(
             definition
@@ -101,7 +104,8 @@ fn auto_embed(
         Value::Boolean(wishes.only_missing),
     ];
     Ok(administer(
-        "SELECT infinity_embed.define_target($1::regclass, $2, $3::name[], $4, $5::name, $6, $7::integer, $8, $9::integer, $10)",
+        Value::Text(&caller.concat()),
+        "SELECT infinity_embed.define_target($1::regclass, $2, $3::name[], $4, $5::name, $6, $7::integer, $8, $9::integer, $10, $11::name)",
         &arguments,
     ))
 }
