@@ -137,12 +137,14 @@ pub(super) fn tidy(session: &mut impl Session) {
     });
 }
 
-/// Whether any row waits, now or for a later attempt.
+/// Whether any row waits, now or for a later attempt, but for those whose table has to be altered first.
 pub(super) fn is_anything_waiting() -> bool {
     execute(
         "SELECT EXISTS (SELECT FROM infinity_embed.changes)
              OR EXISTS (SELECT FROM infinity_embed.backfill)
-             OR EXISTS (SELECT FROM infinity_embed.queue WHERE NOT dead)",
+             OR EXISTS (SELECT FROM infinity_embed.targets AS t
+                 WHERE EXISTS (SELECT FROM infinity_embed.queue AS j WHERE j.target_id = t.id AND NOT j.dead)
+                 AND (SELECT p.problem FROM infinity_embed.definition_problem(t) AS p) IS NULL)",
         &[],
         |row| row.boolean(1),
     )
