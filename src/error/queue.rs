@@ -102,6 +102,14 @@ impl SqlError {
         .detail("A worker gives the table's own expressions and triggers no more time than this.")
     }
 
+    pub(crate) fn not_lockable(table: &str, why: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("could not lock table {table} as its owner"),
+        )
+        .detail(why)
+    }
+
     pub(crate) fn row_not_written() -> SqlError {
         SqlError::new(
             Code::ERRCODE_TRIGGERED_ACTION_EXCEPTION,

@@ -44,6 +44,8 @@ pub(super) struct Claim {
     pub(super) target: i64,
     pub(super) version: i64,
     pub(super) owner: pg_sys::Oid,
+    /// The table's name as SQL has it, in the database's encoding, and for messages.
+    pub(super) relation: Vec<u8>,
     pub(super) table_name: String,
     pub(super) is_image: bool,
     pub(super) model: Vec<u8>,
@@ -200,6 +202,7 @@ fn claim_jobs(max_jobs: usize, patient: bool, resting: &Resting) -> Option<Claim
                 target: row.integer(2).unwrap_or_default(),
                 version: row.integer(3).unwrap_or_default(),
                 owner: row.oid(4),
+                relation: row.bytes(5).unwrap_or_default(),
                 table_name: text(row.bytes(5)),
                 is_image: row.boolean(6),
                 model: row.bytes(7).unwrap_or_default(),
