@@ -110,6 +110,17 @@ impl SqlError {
         .detail(why)
     }
 
+    pub(crate) fn source_changes(table: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+            format!(
+                "a trigger of table {table} changes the source whenever the embedding is written"
+            ),
+        )
+        .detail("The row would be embedded without end.")
+        .hint("Leave what the trigger changes out of the source.")
+    }
+
     pub(crate) fn row_not_written() -> SqlError {
         SqlError::new(
             Code::ERRCODE_TRIGGERED_ACTION_EXCEPTION,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
+use super::echo;
 use super::fetch::{Problem, fetch};
 use super::resting::Resting;
 use super::role::as_extension_owner;
@@ -70,6 +71,8 @@ pub(super) struct Verdicts {
     /// Those of the failed and the given back over which time ran out.
     pub(super) suspects: Vec<Vec<u8>>,
     pub(super) failed: Vec<(Vec<u8>, String)>,
+    /// Those of the done whose source has changed with the write.
+    pub(super) echoes: Vec<Vec<u8>>,
     pub(super) obstacle: Option<Obstacle>,
 }
 
@@ -97,7 +100,7 @@ pub(super) fn run(
     let within = patient.then(settings::statement_limit);
     let (mut sources, mut verdicts) = session.transaction(|| read_sources(&claim, within));
     let (embedded, dim, problem) = fetch(&claim, patient, &mut sources, &mut verdicts);
-    session.transaction(|| {
+    let progress = session.transaction(|| {
         let written = write_embeddings(&claim, within, &sources, &embedded, dim, &mut verdicts);
         let hindrance = match &verdicts.obstacle {
             Some(obstacle) => {
@@ -129,7 +132,9 @@ pub(super) fn run(
                 failed: verdicts.failed.len(),
             },
         }
-    })
+    });
+    echo::keep(claim.target, &verdicts.echoes);
+    progress
 }
 
 /// Forgets what dropped tables and dead processes have left behind.

@@ -3,14 +3,17 @@
 //! Used by [`super::batch`], in transactions of their own. Not obvious: no lock is waited for longer than a moment, and a
 //! worker gives the owner's expressions and triggers an end, since the other tables' rows wait meanwhile.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
 use super::batch::{Claim, Obstacle, Verdicts, keys};
+use super::echo;
 use super::role::as_extension_owner;
 use super::statement::{Row, Value, execute};
 use super::subtransaction::{Cause, Failure, attempt};
+use super::wake;
 use crate::encoding::to_utf8;
 use crate::error::SqlError;
 use crate::role::as_role;
@@ -241,8 +244,11 @@ fn write_all(
         embedded,
         verdicts,
         |embedded, verdicts| {
+            wake::watch();
+            let rows = write_rows(claim, sources, embedded, dim);
+            let echoes = echoes(claim, sources, embedded, &rows)?;
             let mut locked: Vec<&Vec<u8>> = keys_of(sources, embedded).collect();
-            for (key, is_fresh, is_written) in write_rows(claim, sources, embedded, dim) {
+            for (key, is_fresh, is_written) in rows {
                 locked.retain(|other| **other != key);
                 match (is_fresh, is_written) {
                     (true, true) => {
@@ -257,6 +263,7 @@ fn write_all(
                 }
             }
             verdicts.released.extend(locked.into_iter().cloned());
+            verdicts.echoes.extend(echoes);
             Ok(())
         },
         |(index, _)| sources[*index].key.clone(),
@@ -295,6 +302,42 @@ fn write_rows(
             (key, row.boolean(2), row.boolean(3))
         },
     )
+}
+
+/// Which of the rows that were written have another source now; an error if one of them had so the last time, too. Only where
+/// the queue's own triggers have noted a row is there anything to look for.
+fn echoes(
+    claim: &Claim,
+    sources: &[Source],
+    embedded: &[Embedded],
+    rows: &[(Vec<u8>, bool, bool)],
+) -> Result<Vec<Vec<u8>>, SqlError> {
+    let written = rows.iter().filter(|(_, _, is_written)| *is_written);
+    let mut echoes: Vec<Vec<u8>> = written.map(|(key, ..)| key.clone()).collect();
+    if wake::has_noted() {
+        let now = read_rows(claim, &echoes, i64::MAX)?;
+        let now: HashSet<_> = now
+            .iter()
+            .map(|(source, _)| (&source.key, &source.fingerprint))
+            .collect();
+        for (index, _) in embedded {
+            let Source {
+                key, fingerprint, ..
+            } = &sources[*index];
+            if now.contains(&(key, fingerprint)) {
+                echoes.retain(|other| other != key);
+                echo::forget(claim.target, key);
+            }
+        }
+        if !echoes.iter().all(|key| echo::may_happen(claim.target, key)) {
+            return Err(SqlError::source_changes(&claim.table_name));
+        }
+    } else {
+        for key in echoes.drain(..) {
+            echo::forget(claim.target, &key);
+        }
+    }
+    Ok(echoes)
 }
 
 fn keys_of<'a>(

@@ -1,6 +1,7 @@
 //! The queue: columns kept embedded behind their writers' backs.
 
 mod altered;
+mod echo;
 mod endless;
 mod fairness;
 mod launcher;
