@@ -6,6 +6,7 @@
 mod background;
 mod batch;
 mod echo;
+mod escape;
 mod fetch;
 pub(crate) mod launcher;
 mod lock;

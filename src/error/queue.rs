@@ -102,6 +102,12 @@ impl SqlError {
         .detail("A worker gives the table's own expressions and triggers no more time than this.")
     }
 
+    pub(crate) fn endless(what: &str, table: &str, limit: Duration) -> SqlError {
+        SqlError::too_slow(what, table, limit)
+            .detail("It caught its cancel and went on, so that the worker had to end with it.")
+            .hint("Let QUERY_CANCELED pass in the table's triggers and functions.")
+    }
+
     pub(crate) fn not_lockable(table: &str, why: &str) -> SqlError {
         SqlError::new(
             Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -41,7 +41,7 @@ pub(super) enum Progress {
 
 /// What is claimed together: jobs of one target.
 pub(super) struct Claim {
-    number: i64,
+    pub(super) number: i64,
     pub(super) target: i64,
     pub(super) version: i64,
     pub(super) owner: pg_sys::Oid,
@@ -119,7 +119,8 @@ pub(super) fn run(
             .as_ref()
             .map(|Problem { error, pause }| (error.summary(), *pause));
         settle(
-            &claim,
+            claim.target,
+            claim.number,
             &verdicts,
             problem_found.or(hindrance),
             written,
@@ -225,8 +226,10 @@ fn claim_jobs(max_jobs: usize, patient: bool, resting: &Resting) -> Option<Claim
     .pop()
 }
 
-fn settle(
-    claim: &Claim,
+/// Notes what became of a claim's jobs, and why its target rests.
+pub(super) fn settle(
+    target: i64,
+    claim: i64,
     verdicts: &Verdicts,
     problem: Option<(String, Duration)>,
     written: usize,
@@ -243,8 +246,8 @@ fn settle(
             "SELECT infinity_embed.settle_jobs($1::integer, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::integer,
                  $12, $13 * interval '1 second')",
             &[
-                Value::Integer(Some(claim.target)),
-                Value::Integer(Some(claim.number)),
+                Value::Integer(Some(target)),
+                Value::Integer(Some(claim)),
                 Value::Integer(Some(written as i64)),
                 Value::Float(elapsed.as_secs_f64()),
                 keys(&verdicts.done),

@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 
 use super::batch::{Claim, Obstacle, Verdicts, keys};
 use super::echo;
+use super::escape::Trial;
 use super::role::as_extension_owner;
 use super::statement::{Row, Value, execute};
 use super::subtransaction::{Cause, Failure, attempt};
@@ -375,6 +376,12 @@ impl Work<'_> {
         let begun = Instant::now();
         let mut tally = Tally::default();
         let mut tried = |items: &[T], verdicts: &mut Verdicts, tally: &mut Tally| {
+            let _trial = self.within.map(|within| {
+                let keys = items.iter().map(&key).collect();
+                let claim = self.claim;
+                let reason = SqlError::endless(self.what, &claim.table_name, within);
+                Trial::begin(claim, keys, reason, within)
+            });
             let result = attempt(self.within, || run(items, verdicts));
             match &result {
                 Ok(()) => tally.successes += items.len(),

@@ -15,6 +15,7 @@ use pgrx::{PgTryBuilder, log, pg_guard, pg_sys};
 
 use super::background::{Background, begin, nap, read_settings_of_database, reload, report};
 use super::batch::{self, Progress, Session};
+use super::escape;
 use super::lock::Lock;
 use super::registration::start_worker;
 use super::resting::Resting;
@@ -61,6 +62,7 @@ pub(super) fn is_this_process() -> bool {
 /// The life of a worker in a process that has begun.
 pub(super) fn run() {
     RUNS.store(true, Ordering::Relaxed);
+    escape::register();
     let mut worker = Worker::new();
     let mut rest = Duration::ZERO;
     loop {
