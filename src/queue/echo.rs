@@ -46,7 +46,7 @@ mod tests {
     fn a_row_may_do_it_once_until_it_has_not() {
         let key = b"7".to_vec();
         assert!(may_happen(1, &key));
-        keep(1, &[key.clone()]);
+        keep(1, std::slice::from_ref(&key));
         assert!(!may_happen(1, &key) && may_happen(2, &key) && may_happen(1, b"8"));
         forget(1, &key);
         assert!(may_happen(1, &key));
