@@ -1,5 +1,6 @@
 //! The queue: columns kept embedded behind their writers' backs.
 
+mod allowed;
 mod altered;
 mod echo;
 mod endless;
