@@ -321,10 +321,11 @@ CREATE FUNCTION infinity_embed.statements(target infinity_embed.targets,
     SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
-    source_type constant text := CASE target.kind WHEN 'image' THEN 'bytea' ELSE 'text' END;
     fingerprint constant text := CASE target.kind
         WHEN 'image' THEN 'pg_catalog.encode(pg_catalog.sha256(%s), ''hex'')' ELSE '%s' END;
-    source constant text := format('(%s)::pg_catalog.%s', target.source, source_type);
+    -- The expression may name a collation, which would conflict with that of the comparison.
+    source constant text := format('((%s)::pg_catalog.%s)', target.source,
+        CASE target.kind WHEN 'image' THEN 'bytea' ELSE 'text COLLATE pg_catalog."C"' END);
     vectors text := 'infinity_embed.vectors(v.vectors, $4::pg_catalog.int4)';
 BEGIN
     IF target.pooling > 1 THEN
