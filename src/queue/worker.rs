@@ -120,6 +120,10 @@ impl Worker {
     /// A batch, or a nap where there is none.
     fn turn(&mut self) -> Turn {
         reload();
+        // A table's own code may have called pg_advisory_unlock_all().
+        self.number = self
+            .number
+            .filter(|&number| Lock::Worker(number).is_mine(pg_sys::ExclusiveLock));
         if self.number.is_none() {
             self.number = self.take_number();
         }
@@ -224,7 +228,8 @@ impl Worker {
         let is_early = self
             .last_call
             .is_some_and(|last| last.elapsed() < CALL_EVERY);
-        if !self.is_first() || most < 2 || is_early {
+        // Of a server that does not embed others would only be told the same.
+        if !self.is_first() || most < 2 || is_early || !self.last_problem.is_empty() {
             return;
         }
         self.last_call = Some(Instant::now());
