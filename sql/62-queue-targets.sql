@@ -127,6 +127,12 @@ BEGIN
     ELSIF infinity_embed.hides_rows(definition.relation) THEN
         problem := format('row-level security hides rows of %s from its owner', definition.relation);
         hint := format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY, or give its owner BYPASSRLS.', definition.relation);
+    ELSIF EXISTS (SELECT FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhparent
+                  WHERE c.oid = definition.relation AND c.relkind = 'r') THEN
+        -- Two rows may have one key then.
+        problem := format('%s has child tables', definition.relation);
+        hint := format('ALTER TABLE ... NO INHERIT %1$s, or infinity_embed.stop_auto_embed(%1$L, %2$L).',
+                       definition.relation, definition.target);
     ELSIF NOT infinity_embed.is_allowed(definition) THEN
         problem := format('neither the owner of %s nor role "%s", which called auto_embed(), may call the Infinity server for it',
                           definition.relation, definition.switched_on_by);
@@ -230,6 +236,11 @@ BEGIN
     FOR part IN SELECT t.relid FROM pg_partition_tree(relation) AS t
                 UNION SELECT relation LOOP
         EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', part);
+        -- By its name, which may have gone to another while the lock was waited for.
+        IF NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = pg_backend_pid() AND l.relation = part AND l.granted
+                       AND l.mode = 'ShareRowExclusiveLock') THEN
+            RAISE EXCEPTION 'table % was renamed meanwhile', part USING ERRCODE = 'object_in_use', HINT = 'Try again.';
+        END IF;
         PERFORM infinity_embed.make_triggers(part);
     END LOOP;
     SELECT t.* INTO before FROM infinity_embed.targets AS t WHERE t.relation = relation AND t.target = target;

@@ -276,6 +276,30 @@ fn what_is_altered_while_a_batch_waits_for_the_table_neither_blames_nor_loses_a_
 }
 
 #[test]
+fn a_table_that_gets_children_waits_until_it_has_none() {
+    let server = server(Duration::ZERO);
+    let database = passages(&server, 3);
+    let mut client = database.client();
+    client
+        .batch_execute(
+            "CREATE TABLE kid () INHERITS (passages); INSERT INTO kid (id, body) VALUES (1, 'another')",
+        )
+        .unwrap();
+    process(&mut client);
+    let told = problem(&mut client).unwrap();
+    assert!(
+        told.starts_with("public.passages has child tables. "),
+        "{told}"
+    );
+    assert_eq!((blamed(&mut client), waiting(&mut client)), (0, 3));
+    client
+        .batch_execute("ALTER TABLE kid NO INHERIT passages")
+        .unwrap();
+    process(&mut client);
+    assert_eq!((waiting(&mut client), wrong(&mut client)), (0, 0));
+}
+
+#[test]
 fn an_owner_who_may_not_write_his_table_is_a_problem_that_no_row_pays_for() {
     let server = server(Duration::ZERO);
     let database = database(&server);
