@@ -27,6 +27,7 @@ CREATE TABLE infinity_embed.targets (
     counted bigint NOT NULL DEFAULT 0,
     problem text,
     paused_until timestamptz,
+    switched_on_by name NOT NULL,
     UNIQUE (relation, target)
 );
 COMMENT ON SEQUENCE infinity_embed.targets_id_seq IS 'numbers the targets';
@@ -39,6 +40,7 @@ COMMENT ON COLUMN infinity_embed.targets.version IS 'counts the definitions: wha
 COMMENT ON COLUMN infinity_embed.targets.written IS 'embeddings written since auto_embed()';
 COMMENT ON COLUMN infinity_embed.targets.counted IS 'embeddings written since counted_since, which is a minute ago or less while there is work';
 COMMENT ON COLUMN infinity_embed.targets.problem IS 'why nothing at all could be embedded last time';
+COMMENT ON COLUMN infinity_embed.targets.switched_on_by IS 'role that called auto_embed(); by name, since a dump knows no OIDs';
 
 CREATE TABLE infinity_embed.changes (
     target_id integer NOT NULL,

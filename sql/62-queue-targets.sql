@@ -91,6 +91,22 @@ $function$;
 COMMENT ON FUNCTION infinity_embed.hides_rows(regclass) IS
     'whether row-level security applies to the table''s own owner, as whom it is read and written';
 
+-- Whether what was switched on could be switched on today, by the role that did it or by the owner: one of them is a superuser,
+-- or was let call out and, as the owner is, is entitled to the table.
+CREATE FUNCTION infinity_embed.is_allowed(definition infinity_embed.targets) RETURNS boolean
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 1000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner OR r.rolname = definition.switched_on_by
+        WHERE c.oid = definition.relation AND pg_has_role(r.oid, c.relowner, 'USAGE') AND has_function_privilege(r.oid,
+            'infinity_embed.auto_embed(regclass, text, text, text, boolean, integer, boolean)'::regprocedure, 'EXECUTE'));
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.is_allowed(infinity_embed.targets) IS
+    'whether the sources of a target may be sent to the Infinity server';
+
 -- Anybody may ask: it tells nothing but what the system catalogs show to all.
 CREATE FUNCTION infinity_embed.definition_problem(definition infinity_embed.targets, OUT problem text, OUT hint text)
     RETURNS record
@@ -111,6 +127,18 @@ BEGIN
     ELSIF infinity_embed.hides_rows(definition.relation) THEN
         problem := format('row-level security hides rows of %s from its owner', definition.relation);
         hint := format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY, or give its owner BYPASSRLS.', definition.relation);
+    ELSIF EXISTS (SELECT FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhparent
+                  WHERE c.oid = definition.relation AND c.relkind = 'r') THEN
+        -- Two rows may have one key then.
+        problem := format('%s has child tables', definition.relation);
+        hint := format('ALTER TABLE ... NO INHERIT %1$s, or infinity_embed.stop_auto_embed(%1$L, %2$L).',
+                       definition.relation, definition.target);
+    ELSIF NOT infinity_embed.is_allowed(definition) THEN
+        problem := format('neither the owner of %s nor role "%s", which called auto_embed(), may call the Infinity server for it',
+                          definition.relation, definition.switched_on_by);
+        hint := format('SELECT infinity_embed.allow(%L), or infinity_embed.stop_auto_embed(%L, %L).',
+                       (SELECT quote_ident(r.rolname) FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner
+                        WHERE c.oid = definition.relation), definition.relation, definition.target);
     END IF;
 END
 $function$;
@@ -156,7 +184,7 @@ COMMENT ON FUNCTION infinity_embed.checked_key(regclass) IS
     'primary key of a table that auto_embed() can serve';
 
 CREATE FUNCTION infinity_embed.define_target(relation regclass, source text, source_columns name[], kind text,
-        target name, model text, dim integer, normalized boolean, pooling integer, only_missing boolean)
+        target name, model text, dim integer, normalized boolean, pooling integer, only_missing boolean, caller name)
     RETURNS text
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
@@ -208,6 +236,11 @@ BEGIN
     FOR part IN SELECT t.relid FROM pg_partition_tree(relation) AS t
                 UNION SELECT relation LOOP
         EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', part);
+        -- By its name, which may have gone to another while the lock was waited for.
+        IF NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = pg_backend_pid() AND l.relation = part AND l.granted
+                       AND l.mode = 'ShareRowExclusiveLock') THEN
+            RAISE EXCEPTION 'table % was renamed meanwhile', part USING ERRCODE = 'object_in_use', HINT = 'Try again.';
+        END IF;
         PERFORM infinity_embed.make_triggers(part);
     END LOOP;
     SELECT t.* INTO before FROM infinity_embed.targets AS t WHERE t.relation = relation AND t.target = target;
@@ -233,12 +266,13 @@ BEGIN
         AND (before.source, before.key_columns, before.kind, before.model, before.dim, before.normalize, before.pooling)
             IS DISTINCT FROM (source, key_columns, kind, model, dim, normalized, pooling);
     INSERT INTO infinity_embed.targets AS t
-        (relation, target, source, source_columns, key_columns, kind, model, dim, normalize, pooling)
-    VALUES (relation, target, source, source_columns, key_columns, kind, model, dim, normalized, pooling)
+        (relation, target, source, source_columns, key_columns, kind, model, dim, normalize, pooling, switched_on_by)
+    VALUES (relation, target, source, source_columns, key_columns, kind, model, dim, normalized, pooling, caller)
     ON CONFLICT ON CONSTRAINT targets_relation_target_key DO UPDATE SET
         source = EXCLUDED.source, source_columns = EXCLUDED.source_columns, key_columns = EXCLUDED.key_columns,
         kind = EXCLUDED.kind, model = EXCLUDED.model, dim = EXCLUDED.dim, normalize = EXCLUDED.normalize,
-        pooling = EXCLUDED.pooling, version = t.version + 1, problem = NULL, paused_until = NULL
+        pooling = EXCLUDED.pooling, switched_on_by = EXCLUDED.switched_on_by,
+        version = t.version + 1, problem = NULL, paused_until = NULL
     RETURNING t.id INTO target_id;
     -- Of embeddings made by another definition none may stay, and jobs may be named by another key.
     IF is_changed THEN
@@ -256,7 +290,7 @@ BEGIN
     RETURN format('%s.%I is kept embedded from %s with model "%s"; %s rows queued', relation, target, source, model, queued);
 END
 $function$;
-COMMENT ON FUNCTION infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, integer, boolean) IS
+COMMENT ON FUNCTION infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, integer, boolean, name) IS
     'implementation of auto_embed()';
 
 CREATE FUNCTION infinity_embed.multivector_type() RETURNS regtype

@@ -15,15 +15,37 @@ CREATE FUNCTION infinity_embed.vectors(bytes bytea, dim integer) RETURNS real[]
 COMMENT ON FUNCTION infinity_embed.vectors(bytea, integer) IS
     'how process_queue() hands embeddings to the statement that writes them';
 
+-- From one target's jobs to the next one's in the index: there may be millions of jobs, and few targets.
+CREATE FUNCTION infinity_embed.forget_orphans() RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
+    SET enable_sort = off
+    SET enable_hashjoin = off
+    SET enable_mergejoin = off
+AS $function$
+    WITH RECURSIVE present(id) AS (
+        (SELECT j.target_id FROM infinity_embed.queue AS j ORDER BY j.target_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT j.target_id FROM infinity_embed.queue AS j WHERE j.target_id > p.id ORDER BY j.target_id LIMIT 1)
+        FROM present AS p WHERE p.id IS NOT NULL),
+    gone AS MATERIALIZED (
+        SELECT p.id FROM present AS p
+        WHERE p.id IS NOT NULL AND NOT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.id = p.id))
+    DELETE FROM infinity_embed.queue AS j WHERE j.ctid = ANY (ARRAY(
+        SELECT j.ctid FROM gone AS g JOIN infinity_embed.queue AS j ON j.target_id = g.id FOR UPDATE OF j SKIP LOCKED))
+$function$;
+COMMENT ON FUNCTION infinity_embed.forget_orphans() IS
+    'deletes jobs of targets that are gone';
+
 CREATE FUNCTION infinity_embed.tidy_queue() RETURNS void
     LANGUAGE sql VOLATILE PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
 AS $function$
     -- Of dropped tables. What was noted since goes when jobs are made of it.
     SELECT infinity_embed.forget_dropped(NULL);
-    DELETE FROM infinity_embed.queue AS j WHERE j.ctid = ANY (ARRAY(
-        SELECT j.ctid FROM infinity_embed.queue AS j
-        WHERE NOT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.id = j.target_id) FOR UPDATE SKIP LOCKED));
+    SELECT infinity_embed.forget_orphans();
     -- Claimed by a process that is gone, or that does something else by now.
     UPDATE infinity_embed.queue AS j SET claim = NULL, claimed_by = NULL, claimed_at = NULL, leased_until = NULL
     FROM (SELECT j.ctid FROM infinity_embed.queue AS j
@@ -38,8 +60,9 @@ COMMENT ON FUNCTION infinity_embed.tidy_queue() IS
     'forgets dropped tables, and takes claims from processes that are gone';
 
 -- Changes first, however many jobs are ready: they have precedence over a backfill. As many at once as
--- make it cheap to skip those already taken.
-CREATE FUNCTION infinity_embed.make_jobs(wanted integer) RETURNS void
+-- make it cheap to skip those already taken. Jobs of a target that cannot be claimed from now do not count: the backfill of the
+-- others would wait behind them.
+CREATE FUNCTION infinity_embed.make_jobs(wanted integer, resting integer[] DEFAULT '{}') RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -49,12 +72,12 @@ BEGIN
             SELECT FROM infinity_embed.targets AS t
             JOIN infinity_embed.queue AS j ON j.target_id = t.id AND j.is_backfill AND NOT j.dead AND NOT j.is_suspect
              AND j.not_before <= clock_timestamp()
-            WHERE j.claim IS NULL LIMIT wanted) AS ready) THEN
+            WHERE j.claim IS NULL AND t.problem IS NULL AND t.id <> ALL (resting) LIMIT wanted) AS ready) THEN
         PERFORM infinity_embed.make_jobs_of(true, 10000);
     END IF;
 END
 $function$;
-COMMENT ON FUNCTION infinity_embed.make_jobs(integer) IS
+COMMENT ON FUNCTION infinity_embed.make_jobs(integer, integer[]) IS
     'makes jobs of changes, one for each row, and of the backfill where fewer than so many of its jobs are ready';
 
 -- A row whose job an open transaction has locked (it deletes the row, or calls auto_embed()) stays noted, and those
@@ -163,54 +186,63 @@ DECLARE
     obstacle text;
     wanted integer;
     places tid[];
+    is_news boolean := false;
+    is_second boolean := false;
 BEGIN
-    PERFORM infinity_embed.make_jobs(text_jobs);
-    FOR candidate IN
-        SELECT t AS target, kind.is_backfill, kind.is_suspect FROM infinity_embed.targets AS t
-        CROSS JOIN (VALUES (false, false), (true, false), (false, true), (true, true)) AS kind(is_backfill, is_suspect)
-        CROSS JOIN LATERAL (
-            SELECT j.not_before FROM infinity_embed.queue AS j
-            WHERE j.target_id = t.id AND j.is_suspect = kind.is_suspect AND j.is_backfill = kind.is_backfill
-              AND NOT j.dead AND j.not_before <= moment AND (j.claim IS NULL OR j.leased_until < moment)
-            ORDER BY j.not_before LIMIT 1) AS oldest
-        WHERE (NOT obey_pauses OR t.paused_until IS NULL OR t.paused_until <= moment) AND t.id <> ALL (resting)
-        ORDER BY kind.is_suspect <> (number % 16 = 15), kind.is_backfill <> (number % 4 = 0), oldest.not_before
+    <<turn>>
     LOOP
-        target := candidate.target;
-        SELECT p.problem || '. ' || p.hint INTO obstacle FROM infinity_embed.definition_problem(target) AS p;
-        IF obstacle IS NOT NULL THEN
-            PERFORM infinity_embed.note_problem(target.id, obstacle, NULL);
-            CONTINUE;
-        END IF;
-        wanted := CASE WHEN candidate.is_suspect OR target.problem IS NOT NULL THEN 1
-                       WHEN target.kind = 'image' THEN image_jobs ELSE text_jobs END;
-        places := infinity_embed.ready_jobs(target.id, candidate.is_suspect, candidate.is_backfill, moment, wanted);
-        IF cardinality(places) < wanted THEN
-            places := places || infinity_embed.ready_jobs(
-                target.id, candidate.is_suspect, NOT candidate.is_backfill, moment, wanted - cardinality(places));
-        END IF;
-        WITH claimed AS (
-            UPDATE infinity_embed.queue AS j SET claim = number, claimed_by = pg_backend_pid(),
-                claimed_at = moment, leased_until = moment + lease
-            WHERE j.ctid = ANY (places) RETURNING j.key)
-        SELECT array_agg(c.key) INTO keys FROM claimed AS c;
-        IF keys IS NOT NULL THEN
-            claim := number;
-            target_id := target.id;
-            version := target.version;
-            table_name := target.relation::text;
-            is_image := target.kind = 'image';
-            model := target.model;
-            dim := target.dim;
-            normalized := target.normalize;
-            is_probe := target.problem IS NOT NULL;
-            is_suspect := candidate.is_suspect;
-            SELECT c.relowner INTO owner FROM pg_class AS c WHERE c.oid = target.relation;
-            SELECT s.* INTO lock_statement, read_statement, write_statement
-            FROM infinity_embed.statements(target) AS s;
-            RETURN NEXT;
-            RETURN;
-        END IF;
+        PERFORM infinity_embed.make_jobs(text_jobs, resting);
+        FOR candidate IN
+            SELECT t AS target, kind.is_backfill, kind.is_suspect FROM infinity_embed.targets AS t
+            CROSS JOIN (VALUES (false, false), (true, false), (false, true), (true, true)) AS kind(is_backfill, is_suspect)
+            CROSS JOIN LATERAL (
+                SELECT j.not_before FROM infinity_embed.queue AS j
+                WHERE j.target_id = t.id AND j.is_suspect = kind.is_suspect AND j.is_backfill = kind.is_backfill
+                  AND NOT j.dead AND j.not_before <= moment AND (j.claim IS NULL OR j.leased_until < moment)
+                ORDER BY j.not_before LIMIT 1) AS oldest
+            WHERE (NOT obey_pauses OR t.paused_until IS NULL OR t.paused_until <= moment) AND t.id <> ALL (resting)
+            ORDER BY kind.is_suspect <> (number % 16 = 15), kind.is_backfill <> (number % 4 = 0), oldest.not_before
+        LOOP
+            target := candidate.target;
+            SELECT p.problem || '. ' || p.hint INTO obstacle FROM infinity_embed.definition_problem(target) AS p;
+            IF obstacle IS NOT NULL THEN
+                is_news := is_news OR target.problem IS NULL;
+                PERFORM infinity_embed.note_problem(target.id, obstacle, NULL);
+                CONTINUE;
+            END IF;
+            wanted := CASE WHEN candidate.is_suspect OR target.problem IS NOT NULL THEN 1
+                           WHEN target.kind = 'image' THEN image_jobs ELSE text_jobs END;
+            places := infinity_embed.ready_jobs(target.id, candidate.is_suspect, candidate.is_backfill, moment, wanted);
+            IF cardinality(places) < wanted THEN
+                places := places || infinity_embed.ready_jobs(
+                    target.id, candidate.is_suspect, NOT candidate.is_backfill, moment, wanted - cardinality(places));
+            END IF;
+            WITH claimed AS (
+                UPDATE infinity_embed.queue AS j SET claim = number, claimed_by = pg_backend_pid(),
+                    claimed_at = moment, leased_until = moment + lease
+                WHERE j.ctid = ANY (places) RETURNING j.key)
+            SELECT array_agg(c.key) INTO keys FROM claimed AS c;
+            IF keys IS NOT NULL THEN
+                claim := number;
+                target_id := target.id;
+                version := target.version;
+                table_name := target.relation::text;
+                is_image := target.kind = 'image';
+                model := target.model;
+                dim := target.dim;
+                normalized := target.normalize;
+                is_probe := target.problem IS NOT NULL;
+                is_suspect := candidate.is_suspect;
+                SELECT c.relowner INTO owner FROM pg_class AS c WHERE c.oid = target.relation;
+                SELECT s.* INTO lock_statement, read_statement, write_statement
+                FROM infinity_embed.statements(target) AS s;
+                RETURN NEXT;
+                RETURN;
+            END IF;
+        END LOOP;
+        EXIT turn WHEN is_second OR NOT is_news;
+        -- Behind its jobs, that now are known to be of no use, the backfill of others has waited.
+        is_second := true;
     END LOOP;
 END
 $function$;
@@ -289,10 +321,11 @@ CREATE FUNCTION infinity_embed.statements(target infinity_embed.targets,
     SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
-    source_type constant text := CASE target.kind WHEN 'image' THEN 'bytea' ELSE 'text' END;
     fingerprint constant text := CASE target.kind
         WHEN 'image' THEN 'pg_catalog.encode(pg_catalog.sha256(%s), ''hex'')' ELSE '%s' END;
-    source constant text := format('(%s)::pg_catalog.%s', target.source, source_type);
+    -- The expression may name a collation, which would conflict with that of the comparison.
+    source constant text := format('((%s)::pg_catalog.%s)', target.source,
+        CASE target.kind WHEN 'image' THEN 'bytea' ELSE 'text COLLATE pg_catalog."C"' END);
     vectors text := 'infinity_embed.vectors(v.vectors, $4::pg_catalog.int4)';
 BEGIN
     IF target.pooling > 1 THEN

@@ -18,7 +18,7 @@ FROM PUBLIC;
 -- EXECUTE is needed.
 REVOKE ALL ON PROCEDURE infinity_embed.process_queue(bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION
-    infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, integer, boolean),
+    infinity_embed.define_target(regclass, text, name[], text, name, text, integer, boolean, integer, boolean, name),
     infinity_embed.enqueue(),
     infinity_embed.key_expression(name[], text),
     infinity_embed.difference(regclass, name[]),
@@ -32,8 +32,9 @@ REVOKE ALL ON FUNCTION
     infinity_embed.remove_target(regclass, name),
     infinity_embed.requeue_dead(regclass),
     infinity_embed.wake(),
+    infinity_embed.forget_orphans(),
     infinity_embed.tidy_queue(),
-    infinity_embed.make_jobs(integer),
+    infinity_embed.make_jobs(integer, integer[]),
     infinity_embed.make_jobs_of(boolean, integer),
     infinity_embed.batches_waiting(integer, integer, integer),
     infinity_embed.claim_jobs(integer, integer, interval, boolean, integer[]),

@@ -5,6 +5,8 @@
 
 mod background;
 mod batch;
+mod echo;
+mod escape;
 mod fetch;
 pub(crate) mod launcher;
 mod lock;
@@ -79,6 +81,9 @@ fn auto_embed(
     );
     let definition = source::define(relation, source)?;
     let model = to_database(&identity.model);
+    let caller = execute("SELECT CURRENT_USER::pg_catalog.text", &[], |row| {
+        row.bytes(1).unwrap_or_default()
+    });
     let arguments = [
         Value::Oid(relation),
         Value::Text(&definition.expression),
@@ -99,9 +104,10 @@ fn auto_embed(
         Value::Boolean(wishes.normalized.unwrap_or(identity.normalize)),
         Value::Integer(Some(wishes.pooling.into())),
         Value::Boolean(wishes.only_missing),
+        Value::Text(&caller.concat()),
     ];
     Ok(administer(
-        "SELECT infinity_embed.define_target($1::regclass, $2, $3::name[], $4, $5::name, $6, $7::integer, $8, $9::integer, $10)",
+        "SELECT infinity_embed.define_target($1::regclass, $2, $3::name[], $4, $5::name, $6, $7::integer, $8, $9::integer, $10, $11::name)",
         &arguments,
     ))
 }

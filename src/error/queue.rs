@@ -102,6 +102,31 @@ impl SqlError {
         .detail("A worker gives the table's own expressions and triggers no more time than this.")
     }
 
+    pub(crate) fn endless(what: &str, table: &str, limit: Duration) -> SqlError {
+        SqlError::too_slow(what, table, limit)
+            .detail("It caught its cancel and went on, so that the worker had to end with it.")
+            .hint("Let QUERY_CANCELED pass in the table's triggers and functions.")
+    }
+
+    pub(crate) fn not_lockable(table: &str, why: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("could not lock table {table} as its owner"),
+        )
+        .detail(why)
+    }
+
+    pub(crate) fn source_changes(table: &str) -> SqlError {
+        SqlError::new(
+            Code::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+            format!(
+                "a trigger of table {table} changes the source whenever the embedding is written"
+            ),
+        )
+        .detail("The row would be embedded without end.")
+        .hint("Leave what the trigger changes out of the source.")
+    }
+
     pub(crate) fn row_not_written() -> SqlError {
         SqlError::new(
             Code::ERRCODE_TRIGGERED_ACTION_EXCEPTION,

@@ -26,7 +26,7 @@ const TRANSACTIONS: [(&CStr, &CStr); 3] = [
 
 unsafe extern "C-unwind" {
     // The handlers themselves: pgrx's are wrappers, which are no signal handlers.
-    fn die(signal: c_int);
+    pub(super) fn die(signal: c_int);
     fn SignalHandlerForConfigReload(signal: c_int);
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
+use super::echo;
 use super::fetch::{Problem, fetch};
 use super::resting::Resting;
 use super::role::as_extension_owner;
@@ -40,10 +41,12 @@ pub(super) enum Progress {
 
 /// What is claimed together: jobs of one target.
 pub(super) struct Claim {
-    number: i64,
+    pub(super) number: i64,
     pub(super) target: i64,
     pub(super) version: i64,
     pub(super) owner: pg_sys::Oid,
+    /// The table's name as SQL has it, in the database's encoding, and for messages.
+    pub(super) relation: Vec<u8>,
     pub(super) table_name: String,
     pub(super) is_image: bool,
     pub(super) model: Vec<u8>,
@@ -68,6 +71,8 @@ pub(super) struct Verdicts {
     /// Those of the failed and the given back over which time ran out.
     pub(super) suspects: Vec<Vec<u8>>,
     pub(super) failed: Vec<(Vec<u8>, String)>,
+    /// Those of the done whose source has changed with the write.
+    pub(super) echoes: Vec<Vec<u8>>,
     pub(super) obstacle: Option<Obstacle>,
 }
 
@@ -95,7 +100,7 @@ pub(super) fn run(
     let within = patient.then(settings::statement_limit);
     let (mut sources, mut verdicts) = session.transaction(|| read_sources(&claim, within));
     let (embedded, dim, problem) = fetch(&claim, patient, &mut sources, &mut verdicts);
-    session.transaction(|| {
+    let progress = session.transaction(|| {
         let written = write_embeddings(&claim, within, &sources, &embedded, dim, &mut verdicts);
         let hindrance = match &verdicts.obstacle {
             Some(obstacle) => {
@@ -114,7 +119,8 @@ pub(super) fn run(
             .as_ref()
             .map(|Problem { error, pause }| (error.summary(), *pause));
         settle(
-            &claim,
+            claim.target,
+            claim.number,
             &verdicts,
             problem_found.or(hindrance),
             written,
@@ -127,7 +133,9 @@ pub(super) fn run(
                 failed: verdicts.failed.len(),
             },
         }
-    })
+    });
+    echo::keep(claim.target, &verdicts.echoes);
+    progress
 }
 
 /// Forgets what dropped tables and dead processes have left behind.
@@ -137,12 +145,14 @@ pub(super) fn tidy(session: &mut impl Session) {
     });
 }
 
-/// Whether any row waits, now or for a later attempt.
+/// Whether any row waits, now or for a later attempt, but for those whose table has to be altered first.
 pub(super) fn is_anything_waiting() -> bool {
     execute(
         "SELECT EXISTS (SELECT FROM infinity_embed.changes)
              OR EXISTS (SELECT FROM infinity_embed.backfill)
-             OR EXISTS (SELECT FROM infinity_embed.queue WHERE NOT dead)",
+             OR EXISTS (SELECT FROM infinity_embed.targets AS t
+                 WHERE EXISTS (SELECT FROM infinity_embed.queue AS j WHERE j.target_id = t.id AND NOT j.dead)
+                 AND (SELECT p.problem FROM infinity_embed.definition_problem(t) AS p) IS NULL)",
         &[],
         |row| row.boolean(1),
     )
@@ -198,6 +208,7 @@ fn claim_jobs(max_jobs: usize, patient: bool, resting: &Resting) -> Option<Claim
                 target: row.integer(2).unwrap_or_default(),
                 version: row.integer(3).unwrap_or_default(),
                 owner: row.oid(4),
+                relation: row.bytes(5).unwrap_or_default(),
                 table_name: text(row.bytes(5)),
                 is_image: row.boolean(6),
                 model: row.bytes(7).unwrap_or_default(),
@@ -215,8 +226,10 @@ fn claim_jobs(max_jobs: usize, patient: bool, resting: &Resting) -> Option<Claim
     .pop()
 }
 
-fn settle(
-    claim: &Claim,
+/// Notes what became of a claim's jobs, and why its target rests.
+pub(super) fn settle(
+    target: i64,
+    claim: i64,
     verdicts: &Verdicts,
     problem: Option<(String, Duration)>,
     written: usize,
@@ -233,8 +246,8 @@ fn settle(
             "SELECT infinity_embed.settle_jobs($1::integer, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::integer,
                  $12, $13 * interval '1 second')",
             &[
-                Value::Integer(Some(claim.target)),
-                Value::Integer(Some(claim.number)),
+                Value::Integer(Some(target)),
+                Value::Integer(Some(claim)),
                 Value::Integer(Some(written as i64)),
                 Value::Float(elapsed.as_secs_f64()),
                 keys(&verdicts.done),

@@ -3,14 +3,18 @@
 //! Used by [`super::batch`], in transactions of their own. Not obvious: no lock is waited for longer than a moment, and a
 //! worker gives the owner's expressions and triggers an end, since the other tables' rows wait meanwhile.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
 use super::batch::{Claim, Obstacle, Verdicts, keys};
+use super::echo;
+use super::escape::Trial;
 use super::role::as_extension_owner;
 use super::statement::{Row, Value, execute};
 use super::subtransaction::{Cause, Failure, attempt};
+use super::wake;
 use crate::encoding::to_utf8;
 use crate::error::SqlError;
 use crate::role::as_role;
@@ -43,41 +47,54 @@ pub(super) type Embedded = (usize, Option<Vec<u8>>);
 pub(super) fn read_sources(claim: &Claim, within: Option<Duration>) -> (Vec<Source>, Verdicts) {
     let mut sources = Vec::with_capacity(claim.keys.len());
     let mut verdicts = Verdicts::default();
-    as_table_owner(claim, || {
-        if let Err(obstacle) = lock_table(claim) {
-            verdicts = all_given_back(claim, Some(obstacle));
-            return;
-        }
-        let work = Work {
-            what: "reading the source",
-            claim,
-            within,
-        };
-        work.one_by_one_if_need_be(
-            &claim.keys,
-            &mut verdicts,
-            |keys, verdicts| {
-                let read = read_rows(claim, keys)?;
-                let mut missing: Vec<&Vec<u8>> = keys.iter().collect();
-                for (source, left_out) in read {
-                    missing.retain(|key| **key != source.key);
-                    if left_out {
-                        verdicts.given_back.push(source.key);
-                    } else {
-                        sources.push(source);
-                    }
-                }
-                // Their rows are gone, and so is the reason to embed them.
-                verdicts.done.extend(missing.into_iter().cloned());
-                Ok(())
-            },
-            Vec::clone,
-        );
-    });
+    match keep_definition(claim) {
+        Ok(true) => as_table_owner(claim, || {
+            read_all(claim, within, &mut sources, &mut verdicts);
+        }),
+        Ok(false) => verdicts = all_given_back(claim, None),
+        Err(obstacle) => verdicts = all_given_back(claim, Some(obstacle)),
+    }
     (sources, verdicts)
 }
 
-fn read_rows(claim: &Claim, keys: &[Vec<u8>]) -> Result<Vec<(Source, bool)>, SqlError> {
+fn read_all(
+    claim: &Claim,
+    within: Option<Duration>,
+    sources: &mut Vec<Source>,
+    verdicts: &mut Verdicts,
+) {
+    let work = Work {
+        what: "reading the source",
+        claim,
+        within,
+    };
+    work.one_by_one_if_need_be(
+        &claim.keys,
+        verdicts,
+        |keys, verdicts| {
+            let read = read_rows(claim, keys, MAX_SOURCE_BYTES)?;
+            let mut missing: Vec<&Vec<u8>> = keys.iter().collect();
+            for (source, left_out) in read {
+                missing.retain(|key| **key != source.key);
+                if left_out {
+                    verdicts.given_back.push(source.key);
+                } else {
+                    sources.push(source);
+                }
+            }
+            // Their rows are gone, and so is the reason to embed them.
+            verdicts.done.extend(missing.into_iter().cloned());
+            Ok(())
+        },
+        Vec::clone,
+    );
+}
+
+fn read_rows(
+    claim: &Claim,
+    keys: &[Vec<u8>],
+    most_bytes: i64,
+) -> Result<Vec<(Source, bool)>, SqlError> {
     let content = |row: &Row| -> Result<Option<Content>, SqlError> {
         Ok(match row.bytes(2) {
             None => None,
@@ -87,7 +104,7 @@ fn read_rows(claim: &Claim, keys: &[Vec<u8>]) -> Result<Vec<(Source, bool)>, Sql
     };
     execute(
         claim.read_statement.as_slice(),
-        &[self::keys(keys), Value::Integer(Some(MAX_SOURCE_BYTES))],
+        &[self::keys(keys), Value::Integer(Some(most_bytes))],
         |row| {
             let source = Source {
                 key: row.bytes(1).unwrap_or_default(),
@@ -128,35 +145,51 @@ pub(super) fn write_embeddings(
     }
 }
 
-/// Whether the target is still defined as when its jobs were claimed, which it then is until the transaction ends.
+/// Takes the lock that writing needs, which keeps out ALTER TABLE, CREATE INDEX and auto_embed(), or is kept out by them. Whether
+/// the target and its table are still what they were when the jobs were claimed, which they then are until the transaction
+/// ends: the statements, made at that time, name the table, its columns and, by their role, its owner.
 fn keep_definition(claim: &Claim) -> Result<bool, Obstacle> {
-    as_table_owner(claim, || lock_table(claim))?;
+    let locked = as_table_owner(claim, || {
+        attempt(None, || {
+            execute(claim.lock_statement.as_slice(), &[], |_| ());
+            Ok(())
+        })
+    });
+    let obstacle = |reason| Obstacle {
+        reason,
+        rest: LOCK_TIMEOUT,
+        is_problem: true,
+    };
+    let failure = locked.err();
+    if let Some(failure) = &failure
+        && failure.cause == Cause::Conflict
+    {
+        let reason = SqlError::table_locked(&claim.table_name, LOCK_TIMEOUT);
+        return Err(obstacle(reason));
+    }
     let kept = as_extension_owner(|| {
         execute(
-            "SELECT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.id = $1::integer AND t.version = $2::integer
+            "SELECT EXISTS (SELECT FROM infinity_embed.targets AS t
+                 JOIN pg_catalog.pg_class AS c ON c.oid = t.relation AND c.relowner = $4
+                 WHERE t.id = $1::integer AND t.version = $2::integer AND t.relation::text = $3
                  AND (SELECT p.problem FROM infinity_embed.definition_problem(t) AS p) IS NULL)",
             &[
                 Value::Integer(Some(claim.target)),
                 Value::Integer(Some(claim.version)),
+                Value::Text(&claim.relation),
+                Value::Oid(claim.owner),
             ],
             |row| row.boolean(1),
         )
     });
-    Ok(kept.first() == Some(&true))
-}
-
-/// Takes the lock that writing needs. Which keeps out ALTER TABLE, CREATE INDEX and auto_embed(), or is kept out by them.
-fn lock_table(claim: &Claim) -> Result<(), Obstacle> {
-    match attempt(None, || {
-        execute(claim.lock_statement.as_slice(), &[], |_| ())
-    }) {
-        Err(failure) if failure.cause == Cause::Conflict => Err(Obstacle {
-            reason: SqlError::table_locked(&claim.table_name, LOCK_TIMEOUT),
-            rest: LOCK_TIMEOUT,
-            is_problem: true,
-        }),
-        // A table that cannot be locked for another reason cannot be written either, which is then each row's failure.
-        _ => Ok(()),
+    match failure {
+        _ if kept.first() != Some(&true) => Ok(false),
+        // No row is to blame for what keeps all of them.
+        Some(failure) => Err(obstacle(SqlError::not_lockable(
+            &claim.table_name,
+            &failure.message,
+        ))),
+        None => Ok(true),
     }
 }
 
@@ -212,8 +245,11 @@ fn write_all(
         embedded,
         verdicts,
         |embedded, verdicts| {
+            wake::watch();
+            let rows = write_rows(claim, sources, embedded, dim);
+            let echoes = echoes(claim, sources, embedded, &rows)?;
             let mut locked: Vec<&Vec<u8>> = keys_of(sources, embedded).collect();
-            for (key, is_fresh, is_written) in write_rows(claim, sources, embedded, dim) {
+            for (key, is_fresh, is_written) in rows {
                 locked.retain(|other| **other != key);
                 match (is_fresh, is_written) {
                     (true, true) => {
@@ -228,6 +264,7 @@ fn write_all(
                 }
             }
             verdicts.released.extend(locked.into_iter().cloned());
+            verdicts.echoes.extend(echoes);
             Ok(())
         },
         |(index, _)| sources[*index].key.clone(),
@@ -268,6 +305,42 @@ fn write_rows(
     )
 }
 
+/// Which of the rows that were written have another source now; an error if one of them had so the last time, too. Only where
+/// the queue's own triggers have noted a row is there anything to look for.
+fn echoes(
+    claim: &Claim,
+    sources: &[Source],
+    embedded: &[Embedded],
+    rows: &[(Vec<u8>, bool, bool)],
+) -> Result<Vec<Vec<u8>>, SqlError> {
+    let written = rows.iter().filter(|(_, _, is_written)| *is_written);
+    let mut echoes: Vec<Vec<u8>> = written.map(|(key, ..)| key.clone()).collect();
+    if wake::has_noted() {
+        let now = read_rows(claim, &echoes, i64::MAX)?;
+        let now: HashSet<_> = now
+            .iter()
+            .map(|(source, _)| (&source.key, &source.fingerprint))
+            .collect();
+        for (index, _) in embedded {
+            let Source {
+                key, fingerprint, ..
+            } = &sources[*index];
+            if now.contains(&(key, fingerprint)) {
+                echoes.retain(|other| other != key);
+                echo::forget(claim.target, key);
+            }
+        }
+        if !echoes.iter().all(|key| echo::may_happen(claim.target, key)) {
+            return Err(SqlError::source_changes(&claim.table_name));
+        }
+    } else {
+        for key in echoes.drain(..) {
+            echo::forget(claim.target, &key);
+        }
+    }
+    Ok(echoes)
+}
+
 fn keys_of<'a>(
     sources: &'a [Source],
     embedded: &'a [Embedded],
@@ -303,7 +376,13 @@ impl Work<'_> {
         let begun = Instant::now();
         let mut tally = Tally::default();
         let mut tried = |items: &[T], verdicts: &mut Verdicts, tally: &mut Tally| {
-            let result = self.tried(items, verdicts, &mut run);
+            let _trial = self.within.map(|within| {
+                let keys = items.iter().map(&key).collect();
+                let claim = self.claim;
+                let reason = SqlError::endless(self.what, &claim.table_name, within);
+                Trial::begin(claim, keys, reason, within)
+            });
+            let result = attempt(self.within, || run(items, verdicts));
             match &result {
                 Ok(()) => tally.successes += items.len(),
                 Err(failure) => tally.note(failure),
@@ -334,18 +413,6 @@ impl Work<'_> {
                 is_problem,
             });
         }
-    }
-
-    fn tried<T>(
-        &self,
-        part: &[T],
-        verdicts: &mut Verdicts,
-        run: &mut impl FnMut(&[T], &mut Verdicts) -> Result<(), SqlError>,
-    ) -> Result<(), Failure> {
-        attempt(self.within, || run(part, verdicts))?.map_err(|error| Failure {
-            message: error.sentence(),
-            cause: Cause::Row,
-        })
     }
 
     /// Notes the failure of a single row.

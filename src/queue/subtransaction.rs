@@ -9,6 +9,7 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
 
 use super::time_limit::TimeLimit;
+use crate::error::SqlError;
 
 /// What SQL failed with.
 pub(super) struct Failure {
@@ -27,11 +28,14 @@ pub(super) enum Cause {
     Time,
 }
 
-/// Runs `work` in a subtransaction, which an error rolls back, as does the end of the time that is given.
+/// Runs `work` in a subtransaction, which an error rolls back, be it raised or given, as does the end of the time that is given.
 ///
 /// # Errors
-/// What PostgreSQL raised, but for cancel and termination, which are raised again.
-pub(super) fn attempt<T>(within: Option<Duration>, work: impl FnOnce() -> T) -> Result<T, Failure> {
+/// What `work` gave, and what PostgreSQL raised, but for cancel and termination, which are raised again.
+pub(super) fn attempt<T>(
+    within: Option<Duration>,
+    work: impl FnOnce() -> Result<T, SqlError>,
+) -> Result<T, Failure> {
     // SAFETY: inside a transaction; the context and the owner outlive the subtransaction.
     let (context, owner) = unsafe {
         let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
@@ -41,10 +45,15 @@ pub(super) fn attempt<T>(within: Option<Duration>, work: impl FnOnce() -> T) -> 
     };
     let limit = within.map(TimeLimit::begin);
     let result = PgTryBuilder::new(AssertUnwindSafe(|| {
-        let value = work();
+        let result = work();
         // SAFETY: ends the subtransaction that was begun above.
-        unsafe { pg_sys::ReleaseCurrentSubTransaction() };
-        Ok(value)
+        unsafe {
+            match &result {
+                Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+                Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+            }
+        }
+        Ok(result)
     }))
     .catch_others(|error| {
         // SAFETY: as above; the error was taken out of PostgreSQL's stack by pgrx.
@@ -61,7 +70,13 @@ pub(super) fn attempt<T>(within: Option<Duration>, work: impl FnOnce() -> T) -> 
         pg_sys::CurrentResourceOwner = owner;
     }
     let is_over = limit.is_some_and(TimeLimit::end);
-    result.map_err(|error| failure(*error, is_over))
+    match result {
+        Ok(result) => result.map_err(|error| Failure {
+            message: error.sentence(),
+            cause: Cause::Row,
+        }),
+        Err(error) => Err(failure(*error, is_over)),
+    }
 }
 
 fn failure(error: CaughtError, is_over: bool) -> Failure {

@@ -23,12 +23,15 @@ use crate::settings;
 
 /// Whether a worker is to be registered when the open transaction commits.
 static WANTED: AtomicBool = AtomicBool::new(false);
+/// Whether the queue's triggers have noted a row in this process since [`watch`].
+static NOTED: AtomicBool = AtomicBool::new(false);
 /// Whether the callback is in place.
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 /// Sees to it that a worker finds what this transaction has noted.
 #[pg_extern(sql = false)]
 fn queue_wake() {
+    NOTED.store(true, Ordering::Relaxed);
     // SAFETY: a flag of the process.
     let is_upgrade = unsafe { pg_sys::IsBinaryUpgrade };
     // A worker looks for itself, at what its own writes have queued too.
@@ -50,6 +53,16 @@ fn queue_wake() {
     if !WANTED.load(Ordering::Relaxed) && Lock::Worker(0).is_free() {
         WANTED.store(true, Ordering::Relaxed);
     }
+}
+
+/// Begins to watch for rows that are noted.
+pub(super) fn watch() {
+    NOTED.store(false, Ordering::Relaxed);
+}
+
+/// Whether one was noted since.
+pub(super) fn has_noted() -> bool {
+    NOTED.load(Ordering::Relaxed)
 }
 
 /// Whether this transaction has noted rows, which nobody else can see yet.

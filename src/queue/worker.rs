@@ -15,6 +15,7 @@ use pgrx::{PgTryBuilder, log, pg_guard, pg_sys};
 
 use super::background::{Background, begin, nap, read_settings_of_database, reload, report};
 use super::batch::{self, Progress, Session};
+use super::escape;
 use super::lock::Lock;
 use super::registration::start_worker;
 use super::resting::Resting;
@@ -28,6 +29,9 @@ const SHORT_NAP: Duration = Duration::from_millis(100);
 const LONG_NAP: Duration = Duration::from_secs(1);
 /// How often claims of dead processes, and changed settings of the database, are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// How many times as long as that has taken it is left alone: claims are looked for in the whole queue, and an index of them
+/// would cost every batch more than it saves.
+const TIDY_SHARE: u32 = 20;
 /// How often others may be called to help.
 const CALL_EVERY: Duration = Duration::from_millis(500);
 /// Another process may hold a worker's lock for a moment, to see whether there is a worker.
@@ -58,6 +62,7 @@ pub(super) fn is_this_process() -> bool {
 /// The life of a worker in a process that has begun.
 pub(super) fn run() {
     RUNS.store(true, Ordering::Relaxed);
+    escape::register();
     let mut worker = Worker::new();
     let mut rest = Duration::ZERO;
     loop {
@@ -91,7 +96,7 @@ struct Worker {
     session: Background,
     number: Option<u32>,
     last_work: Instant,
-    last_tidy: Option<Instant>,
+    next_tidy: Instant,
     last_call: Option<Instant>,
     last_problem: String,
     resting: Resting,
@@ -104,7 +109,7 @@ impl Worker {
             session: Background,
             number: None,
             last_work: Instant::now(),
-            last_tidy: None,
+            next_tidy: Instant::now(),
             last_call: None,
             last_problem: String::new(),
             resting: Resting::new(false),
@@ -115,6 +120,10 @@ impl Worker {
     /// A batch, or a nap where there is none.
     fn turn(&mut self) -> Turn {
         reload();
+        // A table's own code may have called pg_advisory_unlock_all().
+        self.number = self
+            .number
+            .filter(|&number| Lock::Worker(number).is_mine(pg_sys::ExclusiveLock));
         if self.number.is_none() {
             self.number = self.take_number();
         }
@@ -122,15 +131,13 @@ impl Worker {
         if !self.is_wanted() {
             return Turn::Leave;
         }
-        if self
-            .last_tidy
-            .is_none_or(|last| last.elapsed() >= TIDY_EVERY)
-        {
+        if Instant::now() >= self.next_tidy {
+            let begun = Instant::now();
             if !self.follow_settings() {
                 return Turn::Leave;
             }
             batch::tidy(&mut self.session);
-            self.last_tidy = Some(Instant::now());
+            self.next_tidy = Instant::now() + tidy_pause(begun.elapsed());
         }
         self.call_for_help();
         match batch::run(&mut self.session, usize::MAX, true, &mut self.resting) {
@@ -221,7 +228,8 @@ impl Worker {
         let is_early = self
             .last_call
             .is_some_and(|last| last.elapsed() < CALL_EVERY);
-        if !self.is_first() || most < 2 || is_early {
+        // Of a server that does not embed others would only be told the same.
+        if !self.is_first() || most < 2 || is_early || !self.last_problem.is_empty() {
             return;
         }
         self.last_call = Some(Instant::now());
@@ -285,6 +293,11 @@ impl Worker {
     }
 }
 
+/// For how long there is no need to tidy after it has taken so long.
+fn tidy_pause(taken: Duration) -> Duration {
+    TIDY_EVERY.max(taken * TIDY_SHARE)
+}
+
 /// What comes after a failure of the worker's own, no row's and not the server's: None is a rest.
 fn complain(error: &CaughtError) -> Option<Turn> {
     // Dropped between two of our transactions, with all that was queued.
@@ -301,4 +314,18 @@ fn complain(error: &CaughtError) -> Option<Turn> {
         .map_or(String::new(), |detail| format!(": {detail}"));
     log!("infinity_embed worker: {}{detail}", report.message());
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tidying_takes_no_more_than_a_twentieth_of_the_time() {
+        assert_eq!(tidy_pause(Duration::from_millis(3)), TIDY_EVERY);
+        assert_eq!(
+            tidy_pause(Duration::from_millis(200)),
+            Duration::from_secs(4)
+        );
+    }
 }

@@ -1,4 +1,5 @@
-//! SQL of a table's owner that has no end: the worker gives it up, and the row over which it happens.
+//! SQL of a table's owner that has no end: the worker gives it up, and the row over which it happens, also where the SQL
+//! catches its cancel and goes on, so that the worker has to end.
 
 use std::time::Duration;
 
@@ -9,19 +10,32 @@ use postgres::Client;
 use crate::worker::{SOON, start_worker};
 use crate::{count, passages, server, wrong};
 
+/// What SQL does when its time is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Ends,
+    GoesOn,
+}
+
 /// A table `others` of 20 rows, in one of which the source, or the trigger, sleeps; and `passages`. The worker gives up after a second.
-fn endless(server: &Server, in_trigger: bool) -> Database<'static> {
+fn endless(server: &Server, in_trigger: bool, over: When) -> Database<'static> {
     let database = passages(server, 50);
     database.set("infinity_embed.timeout", "1s");
     database.set("infinity_embed.max_attempts", "1");
-    database.run(
+    let sleep = match over {
+        When::Ends => "PERFORM pg_sleep(3600)",
+        When::GoesOn => {
+            "LOOP BEGIN PERFORM pg_sleep(3600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP"
+        }
+    };
+    database.run(&format!(
         "CREATE FUNCTION endless(body text) RETURNS text STABLE LANGUAGE plpgsql AS
-             'BEGIN IF body LIKE ''%endless%'' THEN PERFORM pg_sleep(3600); END IF; RETURN body; END';
+             'BEGIN IF body LIKE ''%endless%'' THEN {sleep}; END IF; RETURN body; END';
          CREATE FUNCTION endless() RETURNS trigger LANGUAGE plpgsql AS
              'BEGIN PERFORM public.endless(NEW.body); RETURN NEW; END';
          CREATE TABLE others (id int PRIMARY KEY, body text, embedding real[]);
-         INSERT INTO others SELECT i, CASE i WHEN 7 THEN 'endless' ELSE 'other' END FROM generate_series(1, 20) AS i",
-    );
+         INSERT INTO others SELECT i, CASE i WHEN 7 THEN 'endless' ELSE 'other' END FROM generate_series(1, 20) AS i"
+    ));
     database.run(match in_trigger {
         true => {
             "CREATE TRIGGER endless BEFORE UPDATE ON others FOR EACH ROW EXECUTE FUNCTION endless();
@@ -41,9 +55,9 @@ fn sleeps(client: &mut Client) -> bool {
     ) == 1
 }
 
-fn fails_alone(in_trigger: bool, what: &str) {
+fn fails_alone(in_trigger: bool, over: When, what: &str) {
     let server = server(Duration::ZERO);
-    let database = endless(&server, in_trigger);
+    let database = endless(&server, in_trigger, over);
     let mut observer = database.client();
     start_worker(&database, &mut observer);
     wait_until("all others are embedded", SOON, || {
@@ -67,22 +81,32 @@ fn fails_alone(in_trigger: bool, what: &str) {
         )),
         "{error}"
     );
+    assert_eq!(error.contains("caught its cancel"), over == When::GoesOn);
 }
 
 #[test]
 fn a_source_without_end_fails_alone() {
-    fails_alone(false, "reading the source");
+    fails_alone(false, When::Ends, "reading the source");
 }
 
 #[test]
 fn a_trigger_without_end_fails_alone() {
-    fails_alone(true, "writing the embedding");
+    fails_alone(true, When::Ends, "writing the embedding");
 }
 
 #[test]
-fn a_table_of_endless_rows_leaves_the_others_their_time() {
+fn a_source_that_catches_its_cancel_fails_alone() {
+    fails_alone(false, When::GoesOn, "reading the source");
+}
+
+#[test]
+fn a_trigger_that_catches_its_cancel_fails_alone() {
+    fails_alone(true, When::GoesOn, "writing the embedding");
+}
+
+fn leaves_the_others_their_time(over: When) {
     let server = server(Duration::ZERO);
-    let database = endless(&server, false);
+    let database = endless(&server, false, over);
     database.set("infinity_embed.max_attempts", "100");
     let mut observer = database.client();
     database.run("UPDATE others SET body = 'endless'");
@@ -107,9 +131,34 @@ fn a_table_of_endless_rows_leaves_the_others_their_time() {
 }
 
 #[test]
+fn a_table_of_endless_rows_leaves_the_others_their_time() {
+    leaves_the_others_their_time(When::Ends);
+}
+
+#[test]
+fn a_table_whose_rows_catch_their_cancel_leaves_the_others_their_time() {
+    leaves_the_others_their_time(When::GoesOn);
+}
+
+#[test]
+fn nobody_is_blamed_for_the_end_of_a_worker_that_others_end() {
+    let server = server(Duration::ZERO);
+    let database = endless(&server, true, When::GoesOn);
+    database.set("infinity_embed.timeout", "60s");
+    let mut observer = database.client();
+    let worker = start_worker(&database, &mut observer);
+    wait_until("it sleeps", SOON, || sleeps(&mut observer));
+    worker.cancel(&mut observer);
+    worker.terminate(&mut observer);
+    wait_until("it has gone", Duration::from_secs(1), || !worker.is_alive());
+    let blamed = "infinity_embed.queue WHERE attempts > 0 OR is_suspect";
+    assert_eq!(count(&mut observer, blamed), 0);
+}
+
+#[test]
 fn a_worker_in_endless_sql_can_be_cancelled_and_terminated() {
     let server = server(Duration::ZERO);
-    let database = endless(&server, false);
+    let database = endless(&server, false, When::Ends);
     database.set("infinity_embed.timeout", "60s");
     let mut observer = database.client();
     let worker = start_worker(&database, &mut observer);

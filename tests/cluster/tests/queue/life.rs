@@ -9,7 +9,7 @@ use mock_infinity::Server;
 use postgres::Client;
 
 use crate::worker::{SOON, passages_with_worker, start_worker, workers};
-use crate::{passages_of, server, waiting, wrong};
+use crate::{passages, passages_of, server, waiting, wrong};
 
 /// Longer than anything here may take.
 const SLOW: Duration = Duration::from_secs(5);
@@ -400,4 +400,28 @@ fn an_absent_server_is_probed_at_least_every_second() {
     assert_drained_by(worker, &database, &mut client);
     let tried = crate::count(&mut client, "infinity_embed.queue WHERE attempts > 0");
     assert_eq!(tried, 0);
+}
+
+#[test]
+fn a_trigger_that_gives_up_all_advisory_locks_makes_no_second_worker() {
+    let server = server(Duration::from_millis(50));
+    let database = passages(&server, 300);
+    database.run(
+        "CREATE FUNCTION unlock() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_unlock_all(); RETURN NEW; END';
+         CREATE TRIGGER unlock BEFORE UPDATE ON passages FOR EACH ROW WHEN (NEW.id = 7) EXECUTE FUNCTION unlock()",
+    );
+    database.set("infinity_embed.worker", "on");
+    let mut observer = database.client();
+    let worker = start_worker(&database, &mut observer);
+    wait_until("the row is written", SOON, || {
+        crate::count(
+            &mut observer,
+            "passages WHERE id = 7 AND embedding IS NOT NULL",
+        ) == 1
+    });
+    let held = "pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted";
+    let held = format!("{held} AND pid = {}", worker.pid());
+    wait_until("it has taken its place again", SOON, || {
+        crate::count(&mut observer, &held) == 1
+    });
 }

@@ -280,3 +280,30 @@ fn call_tells_of_rows_that_wait_for_a_definition() {
     );
     assert_eq!(embedded(&mut client, "passages"), 3);
 }
+
+#[test]
+fn the_backfill_of_a_table_does_not_wait_behind_that_of_one_that_cannot_be_worked_on() {
+    for statement in [
+        "LOCK TABLE passages IN SHARE MODE",
+        "ALTER TABLE passages RENAME embedding TO vectors",
+    ] {
+        let server = server(Duration::ZERO);
+        let database = passages(&server, 2_000);
+        let mut writer = database.client();
+        let mut client = database.client();
+        // Its jobs are made, more than a batch takes.
+        client
+            .batch_execute("CALL infinity_embed.process_queue(max_jobs => 1)")
+            .unwrap();
+        add_others(&database, 5);
+        let mut transaction = writer.transaction().unwrap();
+        transaction.batch_execute(statement).unwrap();
+        let mut open = Some(transaction);
+        if statement.starts_with("ALTER") {
+            open.take().unwrap().commit().unwrap();
+        }
+        process_soon(&mut client);
+        assert_eq!(embedded(&mut client, "others"), 5, "{statement}");
+        drop(open);
+    }
+}

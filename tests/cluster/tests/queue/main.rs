@@ -1,6 +1,8 @@
 //! The queue: columns kept embedded behind their writers' backs.
 
+mod allowed;
 mod altered;
+mod echo;
 mod endless;
 mod fairness;
 mod launcher;

@@ -218,7 +218,7 @@ fn who_may_only_insert_queues_and_learns_and_changes_nothing() {
         "SELECT infinity_embed.make_jobs(1)",
         "SELECT infinity_embed.forget_rows(ARRAY[1])",
         "SELECT infinity_embed.claimed_jobs(1, 1, ARRAY['1'])",
-        "SELECT infinity_embed.define_target('theirs.docs', 'body', '{body}', 'text', 'embedding', 'm', 128, false, 1, false)",
+        "SELECT infinity_embed.define_target('theirs.docs', 'body', '{body}', 'text', 'embedding', 'm', 128, false, 1, false, 'postgres')",
         "SELECT infinity_embed.retry_dead('theirs.docs')",
         "SELECT infinity_embed.auto_embed('theirs.docs', ARRAY['body'], 'embedding')",
         "SELECT infinity_embed.stop_auto_embed('theirs.docs')",

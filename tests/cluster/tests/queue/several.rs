@@ -64,10 +64,12 @@ fn workers_share_a_queue_and_embed_no_row_twice() {
     });
     assert_eq!((together.len(), most), (3, 3));
     assert_eq!((wrong(&mut client), deadlocks(&mut client)), (0, 0));
-    // wrong() asks for every row once more. Each process learns the model's dimension with one more input.
-    let inputs: usize = server.requests().iter().map(|request| request.inputs).sum();
-    let learnt = inputs - 2 * ROWS as usize;
-    assert!(learnt <= 4, "{learnt} inputs too many");
+    // wrong() asks for every row once more. What a process asks to learn the model's dimension, which it forgets
+    // when a connection is lost, is not counted: it is in the other encoding.
+    let mut requests = server.requests();
+    requests.retain(|request| request.encoding_format.as_deref() == Some("base64"));
+    let inputs: usize = requests.iter().map(|request| request.inputs).sum();
+    assert_eq!(inputs, 2 * ROWS as usize);
     wait_until("all have left", SOON, || {
         workers(&database, &mut client).is_empty()
     });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cluster_tests::{Cluster, database_error, wait_until};
 
-use crate::{count, database, database_of, passages, process, server, waiting};
+use crate::{count, database, database_of, passages, process, server, waiting, wrong};
 
 #[test]
 fn several_columns_are_joined_and_each_of_them_counts() {
@@ -274,4 +274,18 @@ fn an_owner_needs_no_right_to_temporary_tables_and_may_prepare_the_transaction()
     let mut client = database.client();
     process(&mut client);
     assert_eq!(count(&mut client, "docs WHERE embedding IS NOT NULL"), 1);
+}
+
+#[test]
+fn a_source_may_name_a_collation() {
+    let server = server(Duration::ZERO);
+    let database = passages(&server, 3);
+    let mut client = database.client();
+    client
+        .batch_execute(
+            "SELECT infinity_embed.auto_embed('passages', source => 'lower(body COLLATE \"POSIX\")', target => 'embedding')",
+        )
+        .unwrap();
+    process(&mut client);
+    assert_eq!((waiting(&mut client), wrong(&mut client)), (0, 0));
 }
