@@ -70,7 +70,8 @@ impl Opened {
             let table = pg_sys::IndexGetRelation(oid, true);
             if table != pg_sys::InvalidOid {
                 let user = pg_sys::GetUserId();
-                let result = pg_sys::pg_class_aclcheck(table, user, pg_sys::ACL_SELECT.into());
+                let result =
+                    pg_sys::pg_class_aclcheck(table, user, pg_sys::ACL_SELECT as pg_sys::AclMode);
                 if result != pg_sys::AclResult::ACLCHECK_OK {
                     let name = pg_sys::get_rel_name(table);
                     pg_sys::aclcheck_error(result, pg_sys::ObjectType::OBJECT_TABLE, name);
