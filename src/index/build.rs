@@ -188,7 +188,8 @@ impl Build {
             // How many are wanted follows from how long documents are: known well enough soon.
             let taken = at + 1;
             if taken.is_power_of_two() || taken.is_multiple_of(256) || taken == count {
-                let all = tokens.tokens / tokens.documents * rows;
+                let all = u128::from(tokens.tokens) * u128::from(rows);
+                let all = u64::try_from(all / u128::from(tokens.documents)).unwrap_or(u64::MAX);
                 let number = asked.unwrap_or_else(|| Codebook::lists_for(all));
                 wanted = Codebook::sample_size(number, all, tokens.dim, memory);
                 tokens.want(wanted, count);
