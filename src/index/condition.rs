@@ -6,7 +6,8 @@
 //!
 //! Not obvious: the node is found by a hook at the executor's start, which runs for every statement of a session
 //! that has opened such an index. It must not catch PostgreSQL's errors, as pgrx would: what passed through it would lose
-//! fields that errors of others have.
+//! fields that errors of others have. An error of the condition itself does lose some (the names of a domain's constraint
+//! and of its type), since frames of Rust lie between: message, SQLSTATE, detail and hint stay.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
