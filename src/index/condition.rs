@@ -6,7 +6,8 @@
 //!
 //! Not obvious: the node is found by a hook at the executor's start, which runs for every statement of a session
 //! that has opened such an index. It must not catch PostgreSQL's errors, as pgrx would: what passed through it would lose
-//! fields that errors of others have.
+//! fields that errors of others have. An error of the condition itself does lose some (the names of a domain's constraint
+//! and of its type), since frames of Rust lie between: message, SQLSTATE, detail and hint stay.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
@@ -103,18 +104,28 @@ unsafe fn has_plain_condition(node: *mut pg_sys::IndexScanState) -> bool {
     // SAFETY: the caller vouches for the node. It has no index where the plan is only explained.
     unsafe {
         let index = (*node).iss_RelationDesc;
-        let condition = (*(*node).ss.ps.plan).qual;
-        if index.is_null()
-            || condition.is_null()
-            || (*node).ss.ps.qual.is_null()
-            || !is_ours(index)
-            || pg_sys::contain_volatile_functions(condition.cast())
-            || pg_sys::contain_subplans(condition.cast())
+        !index.is_null()
+            && !(*node).ss.ps.qual.is_null()
+            && is_ours(index)
+            && is_plain((*(*node).ss.ps.plan).qual, std::ptr::null_mut())
+    }
+}
+
+/// Whether a search asks a condition itself: the planner's estimate says the same as what is done then.
+///
+/// # Safety
+/// A list of clauses; `root` is the planner's or null.
+pub(super) unsafe fn is_plain(clauses: *mut pg_sys::List, root: *mut pg_sys::PlannerInfo) -> bool {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        if clauses.is_null()
+            || pg_sys::contain_volatile_functions(clauses.cast())
+            || pg_sys::contain_subplans(clauses.cast())
         {
             return false;
         }
         let mut cost = pg_sys::QualCost::default();
-        pg_sys::cost_qual_eval(&mut cost, condition, std::ptr::null_mut());
+        pg_sys::cost_qual_eval(&mut cost, clauses, root);
         cost.per_tuple <= DEAR * pg_sys::cpu_operator_cost
     }
 }

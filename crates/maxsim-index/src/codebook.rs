@@ -38,6 +38,8 @@ pub struct Codebook {
     /// Where each cell's centroids start, and the end.
     starts: Vec<u32>,
     reaches: Vec<f32>,
+    /// How much the mean lengths of the lists' tokens differ: standard deviation over mean.
+    unevenness: f64,
     coarse_rows: Vec<u8>,
     rows: Vec<u8>,
     /// The coarse centroids, packed to be compared with tokens.
@@ -189,15 +191,17 @@ impl Codebook {
         let decode = |rows: &[u8]| maxsim::decode_int8(rows, dim).expect("whole centroids");
         let coarse = decode(&coarse_rows);
         let halves = |values: &[f32]| values.chunks_exact(dim).map(half_square).collect();
+        let fine: Vec<f32> = halves(&decode(&rows));
         Codebook {
             dim,
+            unevenness: unevenness(&fine, &reaches),
             lists: rows.len() / (dim + SCALE),
             mean_residual,
             starts,
             reaches,
             coarse_halves: halves(&coarse),
             coarse: Query::new(&coarse, dim).expect("whole centroids"),
-            halves: halves(&decode(&rows)),
+            halves: fine,
             coarse_rows,
             rows,
         }
@@ -228,6 +232,11 @@ impl Codebook {
         &self.reaches
     }
 
+    /// How much tokens differ in length; 0 where all have the same.
+    pub(crate) fn unevenness(&self) -> f64 {
+        self.unevenness
+    }
+
     pub(crate) fn halves(&self) -> &[f32] {
         &self.halves
     }
@@ -253,4 +262,37 @@ impl Codebook {
 pub(crate) fn half_square(row: &[f32]) -> f32 {
     let square: f32 = row.iter().map(|value| value * value).sum();
     (square / 2.0).min(f32::MAX)
+}
+
+/// Standard deviation over mean of the lists' token lengths, each |c| times its reach; 0 where they say nothing.
+fn unevenness(halves: &[f32], reaches: &[f32]) -> f64 {
+    let (mut lengths, mut squares) = (0.0, 0.0);
+    for (half, reach) in halves.iter().zip(reaches) {
+        let length = (2.0 * f64::from(*half)).sqrt() * f64::from(*reach);
+        lengths += length;
+        squares += length * length;
+    }
+    let count = halves.len() as f64;
+    let mean = lengths / count;
+    let variance = (squares / count / (mean * mean) - 1.0).max(0.0);
+    if variance.is_finite() {
+        variance.sqrt()
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_tokens_of_one_length_are_even_and_others_are_not() {
+        // Means of unit tokens that point apart are shorter, which their reach makes up for.
+        assert!(unevenness(&[0.5, 0.125, 0.02], &[1.0, 2.0, 5.0]) < 1e-3);
+        let uneven = unevenness(&[0.5, 4.5], &[1.0, 1.0]);
+        assert!((uneven - 0.5).abs() < 1e-6, "lengths 1 and 3: {uneven}");
+        assert_eq!(unevenness(&[0.0, 0.0], &[0.0, 0.0]), 0.0);
+        assert!(unevenness(&[f32::MAX, 1.0], &[4.0, 1.0]).is_finite());
+    }
 }

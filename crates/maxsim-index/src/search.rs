@@ -20,6 +20,9 @@ const FIRST_SCORED: u32 = 16;
 /// How many deviations an effort of 1 is. The errors of the best documents lie above the mean of those looked at, which
 /// were chosen for high estimates: effort 3 then is what 3 deviations of a normal distribution would be.
 const WIDTH: f64 = 4.0 / 3.0;
+/// How much wider, at most, the bound of level 1 is where tokens differ in length: a signature does not say which of a list's
+/// a document has.
+const UNEVEN: f64 = 0.25;
 /// Results after which the effort decreases, so that deep results, and conditions that the source does not know, stay cheap.
 const UNDIMINISHED: f64 = 1024.0;
 /// Documents that the source is asked about before it is known whether asking saves anything.
@@ -102,6 +105,8 @@ pub struct Search<'a> {
     dim: usize,
     effort: f64,
     codebook: Option<&'a Codebook>,
+    /// What the bound of level 1 is widened by.
+    uneven: f64,
     /// As much of the query as estimates are made of, and how much more the whole is.
     query: Query,
     share: f64,
@@ -160,6 +165,7 @@ impl<'a> Search<'a> {
             dim,
             effort,
             codebook,
+            uneven: 1.0 + codebook.map_or(0.0, Codebook::unevenness).min(UNEVEN),
             share: tokens as f64 / used as f64,
             query: packed,
             table,
@@ -250,6 +256,7 @@ impl<'a> Search<'a> {
         let sweep = self.swept.peek().map(|top| {
             let (first, second) = (&self.sweep_error, &self.code_error[RESIDUAL]);
             let deviation = first.deviation().hypot(second.deviation());
+            let width = self.uneven * width;
             f64::from(top.score) + first.mean() + second.mean() + width * deviation
         });
         let exact = self.exact.peek();

@@ -224,9 +224,10 @@ fn way(client: &mut Client, statement: &str) -> String {
     }
 }
 
+const LITTLE: &str = "SELECT id FROM documents ORDER BY embedding @# (SELECT embedding::real[] FROM queries) LIMIT 10";
+
 #[test]
 fn the_index_is_taken_where_it_is_cheaper_and_left_where_it_is_not() {
-    const LITTLE: &str = "SELECT id FROM documents ORDER BY embedding @# (SELECT embedding::real[] FROM queries) LIMIT 10";
     let database = Cluster::shared().database();
     query(&database);
     passages(&database, "documents", 50, 100);
@@ -279,4 +280,42 @@ fn the_index_is_taken_where_it_is_cheaper_and_left_where_it_is_not() {
     assert_eq!(way(&mut client, &of_most), "documents_embedding_idx");
     let without_order = "SELECT id FROM documents WHERE embedding IS NOT NULL LIMIT 10";
     assert_eq!(way(&mut client, without_order), "no index");
+}
+
+#[test]
+fn a_condition_that_the_search_asks_itself_is_cheap_in_its_estimate() {
+    let database = Cluster::shared().database();
+    query(&database);
+    passages(&database, "documents", 3000, 100);
+    database.run(
+        "ALTER TABLE documents ADD COLUMN tenant integer, ADD COLUMN grade integer;
+        UPDATE documents SET tenant = id % 1000, grade = id % 100;
+        CREATE INDEX ON documents USING maxsim (embedding)",
+    );
+    database.run("VACUUM ANALYZE documents");
+    let mut client = database.client();
+    // The search asks plain conditions itself, which need no index of their own. It pays down to some percent: the exact
+    // scores of fewer documents are cheaper than the answers of those that fail.
+    for (condition, wanted) in [
+        ("grade < 50", "documents_embedding_idx"),
+        ("grade < 25 AND tenant <> 3", "documents_embedding_idx"),
+        ("grade = 7", "no index"),
+    ] {
+        let statement = LITTLE.replace("ORDER BY", &format!("WHERE {condition} ORDER BY"));
+        assert_eq!(way(&mut client, &statement), wanted, "{condition}");
+    }
+    // One that is not asked first, here for being volatile, is paid for by each row that fails it.
+    client
+        .batch_execute("SET enable_sort = off")
+        .expect("a session may say so");
+    let cost = |client: &mut Client, condition: &str| {
+        let statement = LITTLE.replace("ORDER BY", &format!("WHERE {condition} ORDER BY"));
+        number(&plan(client, &statement), "Total Cost").expect("a plan has a cost")
+    };
+    let first = cost(&mut client, "grade < 10");
+    let later = cost(&mut client, "grade < 10 AND random() < 2");
+    assert!(
+        6.0 * first < later,
+        "{first} where it is asked first, {later} where not"
+    );
 }

@@ -102,7 +102,7 @@ fn table(
     }
 }
 
-const CASES: &[(usize, f64)] = &[(10, 3.0), (100, 3.0), (10, 3.5), (10, 4.0)];
+const CASES: &[(usize, f64)] = &[(10, 3.0), (100, 3.0), (1000, 3.0), (10, 3.5), (10, 4.0)];
 
 /// Trained on itself.
 fn whole(set: &Set) {

@@ -90,7 +90,7 @@ impl Truth {
             let mut scores: Vec<f64> = kept
                 .map(|(_, document)| query.score_f16(document).expect("a document"))
                 .collect();
-            let depth = 99.min(scores.len() - 1);
+            let depth = 999.min(scores.len() - 1);
             scores.select_nth_unstable_by(depth, |a, b| b.total_cmp(a));
             scores.truncate(depth + 1);
             scores.sort_by(|a, b| b.total_cmp(a));

@@ -145,3 +145,169 @@ fn explain_counts_the_rows_that_a_condition_removes() {
         "{plan:#?}"
     );
 }
+
+/// The ids of a statement's rows.
+fn ids(client: &mut Client, statement: &str) -> Vec<i32> {
+    let rows = client.query(statement, &[]).expect(statement);
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[test]
+fn generic_plans_scrolling_cursors_and_writes_ask_the_condition_as_it_is_then() {
+    let database = shared();
+    let mut client = docs(&database, 600, 3..12, 16);
+    run(
+        &mut client,
+        "CREATE INDEX docs_index ON docs USING maxsim (embedding) WITH (lists = 64);
+         CREATE TABLE found (id int PRIMARY KEY, hits int DEFAULT 1);
+         SET plan_cache_mode = force_generic_plan;
+         PREPARE p(int, real[]) AS SELECT id FROM docs WHERE id % $1 = 1 ORDER BY embedding @# $2",
+    );
+    let query = Random::new(4).document(5, 16);
+    let by = format!("ORDER BY embedding @# '{query}'::real[]");
+    for modulus in [2, 7, 100, 7] {
+        let execute = format!("EXECUTE p({modulus}, '{query}')");
+        let exact = format!("SELECT id FROM docs WHERE id % {modulus} = 1 {by}");
+        run(&mut client, EXACT);
+        let exact = ids(&mut client, &exact);
+        run(&mut client, WHOLE);
+        assert_eq!(ids(&mut client, &execute), exact, "{modulus}");
+        assert!(filtered(&mut client) > 0);
+    }
+    // Without the index's own compilation: a condition is compiled where it is first asked.
+    run(
+        &mut client,
+        "SET jit = on; SET jit_above_cost = 0; SET jit_optimize_above_cost = 0; SET jit_inline_above_cost = 0",
+    );
+    let tenth = format!("SELECT id FROM docs WHERE id % 10 = 3 {by}");
+    let exact = ids(&mut client, &tenth);
+    assert_eq!(exact.len(), 60);
+    run(&mut client, "SET jit = off");
+    assert_eq!(ids(&mut client, &tenth), exact);
+
+    run(
+        &mut client,
+        &format!("BEGIN; DECLARE c SCROLL CURSOR WITH HOLD FOR {tenth}; MOVE 5 FROM c"),
+    );
+    assert_eq!(ids(&mut client, "FETCH 5 FROM c"), exact[5..10]);
+    run(
+        &mut client,
+        "SAVEPOINT s; UPDATE docs SET note = 'x'; ROLLBACK TO s",
+    );
+    let mut back = ids(&mut client, "FETCH BACKWARD 9 FROM c");
+    back.reverse();
+    assert_eq!(back, exact[..9]);
+    run(&mut client, "COMMIT; MOVE ABSOLUTE 20 FROM c");
+    assert_eq!(ids(&mut client, "FETCH ALL FROM c"), exact[20..]);
+    run(&mut client, "CLOSE c");
+
+    let best = format!("SELECT id FROM docs WHERE id % 10 = 3 {by} LIMIT 8");
+    run(
+        &mut client,
+        &format!(
+            "INSERT INTO found {best};
+             INSERT INTO found {best} ON CONFLICT (id) DO UPDATE SET hits = found.hits + 1"
+        ),
+    );
+    assert!(filtered(&mut client) > 0);
+    let mut best = exact[..8].to_vec();
+    best.sort_unstable();
+    assert_eq!(
+        ids(
+            &mut client,
+            "SELECT id FROM found WHERE hits = 2 ORDER BY id"
+        ),
+        best
+    );
+}
+
+#[test]
+fn an_error_of_a_condition_leaves_the_session_and_its_other_searches_whole() {
+    let database = shared();
+    let mut client = docs(&database, 600, 3..12, 16);
+    run(
+        &mut client,
+        "CREATE INDEX docs_index ON docs USING maxsim (embedding) WITH (lists = 64);
+         CREATE FUNCTION tries(q real[]) RETURNS SETOF int LANGUAGE plpgsql AS $$
+         DECLARE r record;
+         BEGIN
+             FOR r IN SELECT id FROM docs WHERE id % 5 = 2 ORDER BY embedding @# q LIMIT 20 LOOP
+                 BEGIN
+                     PERFORM id FROM docs WHERE 10 / (id % 3) > 0 ORDER BY embedding @# q LIMIT 500;
+                 EXCEPTION WHEN division_by_zero THEN
+                     RETURN NEXT r.id;
+                 END;
+             END LOOP;
+         END $$",
+    );
+    run(&mut client, WHOLE);
+    let query = Random::new(5).document(5, 16);
+    let caught = ids(&mut client, &format!("SELECT tries('{query}')"));
+    let by = format!("ORDER BY embedding @# '{query}'::real[] LIMIT 20");
+    let best = ids(
+        &mut client,
+        &format!("SELECT id FROM docs WHERE id % 5 = 2 {by}"),
+    );
+    assert_eq!(caught, best);
+    // What guards a division comes first, here as in PostgreSQL.
+    let guarded = format!("SELECT id FROM docs WHERE id % 3 <> 0 AND 10 / (id % 3) > 5 {by}");
+    assert_eq!(ids(&mut client, &guarded).len(), 20);
+    assert!(filtered(&mut client) > 0);
+    let error = client
+        .query(
+            &format!("SELECT id FROM docs WHERE ('x' || id)::int > 0 {by}"),
+            &[],
+        )
+        .expect_err("no number");
+    let error = error.as_db_error().expect("of the server's");
+    assert_eq!(error.code().code(), "22P02");
+    assert!(
+        error.message().starts_with("invalid input syntax"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_row_that_another_session_changes_meanwhile_is_asked_again() {
+    let database = shared();
+    let mut client = docs(&database, 300, 3..12, 16);
+    run(
+        &mut client,
+        "ALTER TABLE docs DROP COLUMN note, ADD COLUMN wanted boolean DEFAULT true;
+         CREATE INDEX docs_index ON docs USING maxsim (embedding) WITH (lists = 64)",
+    );
+    let query = Random::new(6).document(5, 16);
+    let locking = format!(
+        "SELECT id FROM docs WHERE wanted AND id % 10 = 3 ORDER BY embedding @# '{query}'::real[] LIMIT 30 FOR UPDATE"
+    );
+    run(&mut client, WHOLE);
+    let all = ids(&mut client, &locking.replace(" FOR UPDATE", ""));
+    assert_eq!(all.len(), 30);
+    let pid: i32 = client
+        .query_one("SELECT pg_backend_pid()", &[])
+        .expect("a session")
+        .get(0);
+    let mut other = database.client();
+    run(
+        &mut other,
+        &format!(
+            "BEGIN; UPDATE docs SET wanted = false WHERE id = {}",
+            all[3]
+        ),
+    );
+    let waiting = std::thread::spawn(move || ids(&mut client, &locking));
+    let start = std::time::Instant::now();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'";
+    while other
+        .query_one(waits, &[&pid])
+        .expect("a count")
+        .get::<_, i64>(0)
+        == 0
+    {
+        assert!(start.elapsed() < crate::BOUND, "it does not wait");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    run(&mut other, "COMMIT");
+    let kept: Vec<i32> = all.iter().copied().filter(|id| *id != all[3]).collect();
+    assert_eq!(waiting.join().expect("rows"), kept);
+}

@@ -203,3 +203,20 @@ fn lists_for_which_memory_does_not_suffice_are_fewer_and_the_index_can_be_made_a
     assert!(trained > 1000 && rebuilt > 1000 && trained.max(rebuilt) < 65_536);
     agrees_and_is_whole(&mut client);
 }
+
+#[test]
+fn a_build_counts_the_tokens_of_documents_of_one_and_two() {
+    let database = shared();
+    let mut client = database.client();
+    run(
+        &mut client,
+        "CREATE TABLE docs (id int, embedding real[]);
+         INSERT INTO docs SELECT i, CASE WHEN i % 200 = 0 THEN ARRAY[[sin(i), cos(i), 1]]
+             ELSE ARRAY[[sin(i), cos(i), 1], [cos(i), sin(i * 2), -1]] END
+         FROM generate_series(1, 85000) AS i;
+         SET maintenance_work_mem = '16MB';
+         CREATE INDEX docs_index ON docs USING maxsim (embedding)",
+    );
+    // 169,575 tokens: taken for one a document, they would be too few to train with.
+    assert!(lists(&mut client, "docs_index") > 256);
+}
