@@ -241,10 +241,8 @@ BEGIN
                 EXECUTE format(forget, target.id, gone);
             ELSE
                 -- The same keys belong to the same rows: a primary key that is not deferrable cannot be permuted.
-                EXECUTE format(note || ' FROM (SELECT *, %s AS infinity_embed_key FROM infinity_embed_new AS n) AS n
-                     JOIN (SELECT *, %s AS infinity_embed_key FROM infinity_embed_old AS o) AS o USING (infinity_embed_key)
-                     WHERE %s',
-                    target.id, 'n.infinity_embed_key', new_key, old_key,
+                EXECUTE format(note || ' FROM infinity_embed_new AS n JOIN infinity_embed_old AS o ON %s = %s WHERE %s',
+                    target.id, new_key, new_key, old_key,
                     infinity_embed.difference(TG_RELID, target.source_columns));
                 GET DIAGNOSTICS noted = ROW_COUNT;
             END IF;

@@ -40,6 +40,7 @@ COMMENT ON FUNCTION infinity_embed.retry_dead(regclass) IS
 CREATE FUNCTION infinity_embed.joined_columns(relation regclass, source_columns text[]) RETURNS text
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 1000
     SET search_path = pg_catalog, pg_temp
+    SET quote_all_identifiers = off
 AS $function$
 DECLARE
     wrong text;
@@ -133,6 +134,12 @@ BEGIN
         problem := format('%s has child tables', definition.relation);
         hint := format('ALTER TABLE ... NO INHERIT %1$s, or infinity_embed.stop_auto_embed(%1$L, %2$L).',
                        definition.relation, definition.target);
+    ELSIF definition.pooling > 1 AND NOT EXISTS (
+            SELECT FROM pg_attribute AS a WHERE a.attrelid = definition.relation AND a.attname = definition.target
+            AND a.atttypid = infinity_embed.multivector_type()) THEN
+        problem := format('column "%s" of %s is no multivector any more, which pooling needs', definition.target, definition.relation);
+        hint := format('Call infinity_embed.auto_embed() again, or infinity_embed.stop_auto_embed(%L, %L).',
+                       definition.relation, definition.target);
     ELSIF NOT infinity_embed.is_allowed(definition) THEN
         problem := format('neither the owner of %s nor role "%s", which called auto_embed(), may call the Infinity server for it',
                           definition.relation, definition.switched_on_by);
@@ -222,6 +229,12 @@ BEGIN
         RAISE EXCEPTION 'source of "%" of % is a virtual generated column', target, relation
             USING ERRCODE = 'feature_not_supported', DETAIL = 'Triggers do not see when its value changes.',
                   HINT = 'Make the column STORED, or write its expression as the source.';
+    END IF;
+    -- The statements that read and write have columns of these names beside the row's.
+    IF source_columns && '{infinity_embed_key,infinity_embed_fingerprint}'::name[] THEN
+        RAISE EXCEPTION 'source of "%" of % is a column with a name of the queue''s own', target, relation
+            USING ERRCODE = 'reserved_name', DETAIL = 'It is infinity_embed_key or infinity_embed_fingerprint.',
+                  HINT = 'Rename the column.';
     END IF;
     IF pooling < 1 THEN
         RAISE EXCEPTION 'pooling must be at least 1, not %', pooling USING ERRCODE = 'invalid_parameter_value';
@@ -355,6 +368,34 @@ END
 $function$;
 COMMENT ON FUNCTION infinity_embed.make_triggers(regclass) IS 'puts the queue''s triggers on a table or partition';
 
+-- A detached partition has them still; an attached table may have them for its parent's sake.
+CREATE FUNCTION infinity_embed.drop_triggers(relation regclass) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    part regclass;
+    name name;
+    dropped bigint := 0;
+BEGIN
+    IF EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.relation = drop_triggers.relation
+               OR t.relation IN (SELECT a.relid FROM pg_partition_ancestors(drop_triggers.relation) AS a)) THEN
+        RETURN 0;
+    END IF;
+    FOR part, name IN
+        SELECT g.tgrelid, g.tgname FROM pg_trigger AS g
+        WHERE g.tgfoid = 'infinity_embed.enqueue()'::regprocedure
+          AND (g.tgrelid = relation OR g.tgrelid IN (SELECT p.relid FROM pg_partition_tree(relation) AS p))
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', name, part);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.drop_triggers(regclass) IS
+    'takes the queue''s triggers off a table and its partitions, unless they are needed; gives how many';
+
 CREATE FUNCTION infinity_embed.remove_target(relation regclass, target name) RETURNS text
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
@@ -363,26 +404,22 @@ AS $function$
 DECLARE
     ids integer[];
     jobs bigint;
-    part regclass;
-    event text;
+    is_left_over boolean;
 BEGIN
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', relation);
     WITH gone AS (
         DELETE FROM infinity_embed.targets AS t
         WHERE t.relation = relation AND (target IS NULL OR t.target = target) RETURNING t.id)
     SELECT array_agg(g.id) INTO ids FROM gone AS g;
-    IF ids IS NULL THEN
-        RAISE EXCEPTION 'no column of % is kept embedded', relation USING ERRCODE = 'undefined_object';
+    IF ids IS NOT NULL THEN
+        jobs := infinity_embed.forget_rows(ids);
+        PERFORM infinity_embed.forget_dropped(relation);
     END IF;
-    jobs := infinity_embed.forget_rows(ids);
-    PERFORM infinity_embed.forget_dropped(relation);
-    IF NOT EXISTS (SELECT FROM infinity_embed.targets AS t WHERE t.relation = relation) THEN
-        FOR part, event IN
-            SELECT p.relid, e.name FROM (SELECT t.relid FROM pg_partition_tree(relation) AS t UNION SELECT relation) AS p
-            CROSS JOIN (VALUES ('insert'), ('update'), ('delete'), ('truncate')) AS e(name)
-        LOOP
-            EXECUTE format('DROP TRIGGER IF EXISTS infinity_embed_%s ON %s', event, part);
-        END LOOP;
+    is_left_over := infinity_embed.drop_triggers(relation) > 0 AND target IS NULL;
+    IF ids IS NULL AND is_left_over THEN
+        RETURN format('%s is not kept embedded; its triggers were left over and have been dropped', relation);
+    ELSIF ids IS NULL THEN
+        RAISE EXCEPTION 'no column of % is kept embedded', relation USING ERRCODE = 'undefined_object';
     END IF;
     RETURN format('%s is no longer kept embedded; %s jobs dropped', relation, jobs);
 END

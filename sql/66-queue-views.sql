@@ -41,6 +41,29 @@ COMMENT ON COLUMN infinity_embed.jobs.claimed_by IS 'process that embeds it';
 COMMENT ON COLUMN infinity_embed.jobs.claimed_at IS 'since when it does';
 COMMENT ON COLUMN infinity_embed.jobs.is_backfill IS 'whether the row was there when auto_embed() was called, and has not changed since';
 
+-- What is written there is not embedded, though what is known to wait is.
+CREATE FUNCTION infinity_embed.unnoticed(relation regclass) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE COST 1000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    part regclass;
+    event text;
+BEGIN
+    SELECT p.relid, e.name INTO part, event
+    FROM (SELECT t.relid FROM pg_partition_tree(relation) AS t UNION SELECT relation) AS p
+    CROSS JOIN (VALUES (1, 'insert'), (2, 'update'), (3, 'delete'), (4, 'truncate')) AS e(place, name)
+    WHERE NOT EXISTS (SELECT FROM pg_trigger AS g WHERE g.tgrelid = p.relid AND g.tgname = 'infinity_embed_' || e.name
+                      AND g.tgfoid = 'infinity_embed.enqueue()'::regprocedure AND g.tgenabled IN ('O', 'A'))
+    ORDER BY p.relid, e.place LIMIT 1;
+    RETURN format('trigger "infinity_embed_%s" of %s is missing or disabled, so that what is written there is not noticed. '
+                  'Call infinity_embed.auto_embed() for %s again, which also queues the rows that are there.', event, part, relation)
+    WHERE part IS NOT NULL;
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.unnoticed(regclass) IS
+    'why not all that is written to a table or a partition of it is noticed, and what to do; NULL if it is';
+
 -- Live rows are counted by the statistics system, which begins anew after a crash: then the planner's number is better.
 CREATE VIEW infinity_embed.status WITH (security_barrier) AS
     SELECT t.relation, t.target, t.model, live.rows,
@@ -53,7 +76,7 @@ CREATE VIEW infinity_embed.status WITH (security_barrier) AS
            CASE WHEN t.counted_since > pg_catalog.clock_timestamp() - interval '2 minutes' THEN t.counted
                     / greatest(extract(epoch FROM pg_catalog.clock_timestamp() - t.counted_since)::float8, 0.001)
                 ELSE 0 END AS rate,
-           coalesce(broken.problem || '. ' || broken.hint, t.problem) AS problem
+           coalesce(broken.problem || '. ' || broken.hint, t.problem, infinity_embed.unnoticed(t.relation)) AS problem
     FROM infinity_embed.targets AS t
     JOIN pg_catalog.pg_class AS c ON c.oid = t.relation
     CROSS JOIN LATERAL infinity_embed.definition_problem(t) AS broken
@@ -80,7 +103,7 @@ COMMENT ON COLUMN infinity_embed.status.dead IS 'rows that were given up';
 COMMENT ON COLUMN infinity_embed.status.written IS 'embeddings written since auto_embed(), of a row as often as it changed';
 COMMENT ON COLUMN infinity_embed.status.oldest_pending IS 'since when the oldest pending row has waited';
 COMMENT ON COLUMN infinity_embed.status.rate IS 'rows embedded per second, over one or two minutes until now';
-COMMENT ON COLUMN infinity_embed.status.problem IS 'why nothing at all can be embedded';
+COMMENT ON COLUMN infinity_embed.status.problem IS 'why nothing at all can be embedded, or why not all that is written is noticed';
 
 CREATE VIEW infinity_embed.errors WITH (security_barrier) AS
     SELECT j.relation, j.target, j.key, j.error, j.attempts, j.state = 'dead' AS dead, j.next_attempt
@@ -90,6 +113,39 @@ COMMENT ON VIEW infinity_embed.errors IS 'rows that could not be embedded, and w
 
 GRANT SELECT ON infinity_embed.jobs, infinity_embed.status, infinity_embed.errors TO PUBLIC;
 GRANT SELECT ON infinity_embed.targets, infinity_embed.queue, infinity_embed.changes, infinity_embed.backfill TO pg_monitor;
+
+-- Of a million dead jobs none may be read: it is asked twenty times a second, and while writers wait. The order is
+-- the partial index's, which holds none of them.
+CREATE FUNCTION infinity_embed.has_live_jobs(target_id integer) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE COST 100
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
+    SET enable_sort = off
+AS $function$
+#variable_conflict use_variable
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM (SELECT FROM infinity_embed.queue AS j WHERE j.target_id = target_id AND NOT j.dead
+                     ORDER BY j.is_suspect, j.is_backfill, j.not_before LIMIT 1) AS first);
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.has_live_jobs(integer) IS
+    'whether any job of a target is not dead';
+
+CREATE FUNCTION infinity_embed.is_anything_waiting() RETURNS boolean
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE COST 10000
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    RETURN EXISTS (SELECT FROM infinity_embed.changes)
+        OR EXISTS (SELECT FROM infinity_embed.backfill)
+        OR EXISTS (SELECT FROM infinity_embed.targets AS t WHERE infinity_embed.has_live_jobs(t.id)
+                   AND (SELECT p.problem FROM infinity_embed.definition_problem(t) AS p) IS NULL);
+END
+$function$;
+COMMENT ON FUNCTION infinity_embed.is_anything_waiting() IS
+    'whether any row waits, now or for a later attempt, but for those whose table has to be altered first';
 
 -- SECURITY DEFINER, so that whoever writes a table may wait: it tells no more than whether rows are pending, and, where
 -- nothing but broken definitions is left, what the system catalogs show to all.
@@ -104,7 +160,7 @@ BEGIN
     CROSS JOIN LATERAL infinity_embed.definition_problem(t) AS p
     WHERE (pending.relation IS NULL OR t.relation = pending.relation
            OR t.relation IN (SELECT a.relid FROM pg_partition_ancestors(pending.relation) AS a))
-      AND (EXISTS (SELECT FROM infinity_embed.queue AS j WHERE j.target_id = t.id AND NOT j.dead)
+      AND (infinity_embed.has_live_jobs(t.id)
            OR EXISTS (SELECT FROM infinity_embed.changes AS w WHERE w.target_id = t.id)
            OR EXISTS (SELECT FROM infinity_embed.backfill AS w WHERE w.target_id = t.id))
     ORDER BY p.problem IS NOT NULL LIMIT 1;
@@ -117,10 +173,12 @@ COMMENT ON FUNCTION infinity_embed.pending(regclass) IS
 CREATE FUNCTION infinity_embed.is_served() RETURNS boolean
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT SECURITY DEFINER PARALLEL UNSAFE COST 10000
     SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off
+    SET enable_bitmapscan = off
 AS $function$
 BEGIN
     RETURN infinity_embed.has_worker()
-        OR EXISTS (SELECT FROM infinity_embed.queue AS j WHERE j.claim IS NOT NULL AND j.leased_until > clock_timestamp());
+        OR EXISTS (SELECT FROM infinity_embed.queue AS j WHERE NOT j.dead AND j.claim IS NOT NULL AND j.leased_until > clock_timestamp());
 END
 $function$;
 COMMENT ON FUNCTION infinity_embed.is_served() IS
@@ -174,7 +232,7 @@ BEGIN
                 told := NULL;
             ELSIF worry = worry_before AND worry IS DISTINCT FROM told THEN
                 RAISE NOTICE '%', worry USING HINT = CASE
-                    WHEN worry = problems THEN 'It is tried again until that is mended.'
+                    WHEN worry = problems THEN 'What waits is tried again until that is mended.'
                     WHEN current_setting('infinity_embed.worker')::boolean THEN
                         'One starts when rows are changed and max_worker_processes leaves a slot; CALL infinity_embed.process_queue() needs none.'
                     ELSE 'CALL infinity_embed.process_queue(), or switch infinity_embed.worker on.' END;

@@ -10,6 +10,7 @@ mod escape;
 mod fetch;
 pub(crate) mod launcher;
 mod lock;
+mod parts;
 mod process;
 mod registration;
 mod resting;

@@ -10,13 +10,15 @@ use pgrx::pg_sys;
 
 /// No JIT: the queue's statements forbid sequential scans, which makes their plans look costly, and
 /// compiling them would take longer than running them. A batch of vectors fits into 64 MB, so that none
-/// goes through temporary files. Keys are read as the queue's triggers have printed them.
-const SETTINGS: [(&CStr, &CStr); 5] = [
+/// goes through temporary files. Keys are read as the queue's triggers have printed them,
+/// and a source is the same text in every session.
+const SETTINGS: [(&CStr, &CStr); 6] = [
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"jit", c"off"),
     (c"work_mem", c"64MB"),
     (c"intervalstyle", c"postgres"),
     (c"lc_monetary", c"C"),
+    (c"quote_all_identifiers", c"off"),
 ];
 
 /// Runs `work` as `role`, with a pinned search_path; whatever setting it changes is undone.

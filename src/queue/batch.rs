@@ -147,15 +147,9 @@ pub(super) fn tidy(session: &mut impl Session) {
 
 /// Whether any row waits, now or for a later attempt, but for those whose table has to be altered first.
 pub(super) fn is_anything_waiting() -> bool {
-    execute(
-        "SELECT EXISTS (SELECT FROM infinity_embed.changes)
-             OR EXISTS (SELECT FROM infinity_embed.backfill)
-             OR EXISTS (SELECT FROM infinity_embed.targets AS t
-                 WHERE EXISTS (SELECT FROM infinity_embed.queue AS j WHERE j.target_id = t.id AND NOT j.dead)
-                 AND (SELECT p.problem FROM infinity_embed.definition_problem(t) AS p) IS NULL)",
-        &[],
-        |row| row.boolean(1),
-    )
+    execute("SELECT infinity_embed.is_anything_waiting()", &[], |row| {
+        row.boolean(1)
+    })
     .pop()
     .unwrap_or_default()
 }
@@ -272,9 +266,14 @@ pub(super) fn targets_left(resting: &Resting) -> Vec<(String, String)> {
         execute(
             "SELECT t.relation::text, t.problem FROM infinity_embed.targets AS t
              WHERE t.problem IS NOT NULL AND t.id <> ALL ($1::integer[])
-               AND EXISTS (SELECT FROM infinity_embed.queue AS j WHERE j.target_id = t.id AND NOT j.dead)
+               AND infinity_embed.has_live_jobs(t.id)
              ORDER BY t.id",
-            &[Value::Texts(resting.iter().map(|target| Some(target.as_bytes())).collect())],
+            &[Value::Texts(
+                resting
+                    .iter()
+                    .map(|target| Some(target.as_bytes()))
+                    .collect(),
+            )],
             |row| (text(row.bytes(1)), text(row.bytes(2))),
         )
     })

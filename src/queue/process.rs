@@ -90,8 +90,12 @@ impl Foreground {
 
 impl Session for Foreground {
     fn transaction<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        // SAFETY: SPI_commit has begun a transaction. It wants no snapshot to be active but its own.
-        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        // SAFETY: SPI_commit has begun a transaction, and nothing has been read in it. It wants no snapshot to be active but
+        // its own. Whatever isolation the session prefers: what others settle meanwhile is no failure.
+        unsafe {
+            pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32;
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
         let result = work();
         // SAFETY: as above.
         unsafe {

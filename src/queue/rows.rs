@@ -11,6 +11,7 @@ use pgrx::pg_sys;
 use super::batch::{Claim, Obstacle, Verdicts, keys};
 use super::echo;
 use super::escape::Trial;
+use super::parts::{MAX_WRITTEN_BYTES, parts};
 use super::role::as_extension_owner;
 use super::statement::{Row, Value, execute};
 use super::subtransaction::{Cause, Failure, attempt};
@@ -246,7 +247,10 @@ fn write_all(
         verdicts,
         |embedded, verdicts| {
             wake::watch();
-            let rows = write_rows(claim, sources, embedded, dim);
+            let mut rows = Vec::with_capacity(embedded.len());
+            for part in parts(embedded, MAX_WRITTEN_BYTES) {
+                rows.extend(write_rows(claim, sources, part, dim));
+            }
             let echoes = echoes(claim, sources, embedded, &rows)?;
             let mut locked: Vec<&Vec<u8>> = keys_of(sources, embedded).collect();
             for (key, is_fresh, is_written) in rows {

@@ -6,6 +6,7 @@ mod echo;
 mod endless;
 mod fairness;
 mod launcher;
+mod leftovers;
 mod life;
 mod locks;
 mod nowhere;
