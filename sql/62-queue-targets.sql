@@ -134,12 +134,6 @@ BEGIN
         problem := format('%s has child tables', definition.relation);
         hint := format('ALTER TABLE ... NO INHERIT %1$s, or infinity_embed.stop_auto_embed(%1$L, %2$L).',
                        definition.relation, definition.target);
-    ELSIF definition.pooling > 1 AND NOT EXISTS (
-            SELECT FROM pg_attribute AS a WHERE a.attrelid = definition.relation AND a.attname = definition.target
-            AND a.atttypid = infinity_embed.multivector_type()) THEN
-        problem := format('column "%s" of %s is no multivector any more, which pooling needs', definition.target, definition.relation);
-        hint := format('Call infinity_embed.auto_embed() again, or infinity_embed.stop_auto_embed(%L, %L).',
-                       definition.relation, definition.target);
     ELSIF NOT infinity_embed.is_allowed(definition) THEN
         problem := format('neither the owner of %s nor role "%s", which called auto_embed(), may call the Infinity server for it',
                           definition.relation, definition.switched_on_by);

@@ -26,6 +26,7 @@ REVOKE ALL ON FUNCTION
     infinity_embed.statements(infinity_embed.targets),
     infinity_embed.checked_key(regclass),
     infinity_embed.forget_dropped(regclass),
+    infinity_embed.multivector_type(),
     infinity_embed.forget_rows(integer[]),
     infinity_embed.make_triggers(regclass),
     infinity_embed.drop_triggers(regclass),

@@ -86,20 +86,20 @@ fn triggers_of_a_detached_partition_can_be_dropped() {
 }
 
 #[test]
-fn a_target_that_can_be_pooled_no_more_is_a_problem_that_no_row_pays_for() {
+fn a_pooled_target_may_become_an_array() {
     let server = server(Duration::ZERO);
     let database = database(&server);
     database.run(
         "CREATE TABLE docs (id int PRIMARY KEY, body text, embedding multivector);
-         INSERT INTO docs VALUES (1, 'one');
+         INSERT INTO docs VALUES (1, 'one text of some words');
          SELECT infinity_embed.auto_embed('docs', 'body', 'embedding', pooling => 2);
          ALTER TABLE docs ALTER embedding TYPE real[] USING NULL",
     );
     let mut client = database.client();
     process(&mut client);
-    assert!(problem(&mut client).unwrap().contains("no multivector"));
-    let blamed = "infinity_embed.jobs WHERE attempts > 0";
-    assert_eq!((count(&mut client, blamed), waiting(&mut client)), (0, 1));
+    assert_eq!((problem(&mut client), waiting(&mut client)), (None, 0));
+    let right = "docs WHERE embedding = multivector_pool(infinity_embed_text(body)::multivector, 2)::real[]";
+    assert_eq!(count(&mut client, right), 1);
 }
 
 #[test]
