@@ -17,6 +17,8 @@ import peers  # noqa: E402
 from index_report import report  # noqa: E402
 
 INVERSION_QUERIES = 20
+GROWN = "40k filled after CREATE INDEX"
+UNSEEN = "a topic the codebook has not seen"
 
 
 def main():
@@ -40,9 +42,10 @@ def main():
         print(f"measured: {one.name}", file=sys.stderr)
         if one.name == "resampled 40k":
             results["special"].update(_filtered(session, results["collections"][-1]["queries"]))
-    if not options.only:
-        results["special"].update(_grown(session, made.resampled(collection, 40_000, 100)))
-        results["special"].update(_unseen(session, collection))
+    if _is_wanted(options, GROWN):
+        results["special"][GROWN] = _grown(session, made.resampled(collection, 40_000, 100))
+    if _is_wanted(options, UNSEEN):
+        results["special"][UNSEEN] = _unseen(session, collection)
     session.close()
     file = options.out / "index.json"
     file.write_text(json.dumps(results, indent=2) + "\n")
@@ -59,7 +62,11 @@ def _collections(collection, options):
     ]
     if options.large:
         sets.append(made.resampled(collection, 240_000, 60))
-    return [one for one in sets if not options.only or options.only in one.name]
+    return [one for one in sets if _is_wanted(options, one.name)]
+
+
+def _is_wanted(options, name):
+    return not options.only or options.only in name
 
 
 def _measure(session, one):
@@ -94,12 +101,8 @@ def _grown(session, one):
     session.load_multivectors("queries", one.queries)
     session.run("VACUUM ANALYZE documents; VACUUM ANALYZE queries")
     exact, _ = measure.truth(session, len(one.queries))
-    return {
-        "40k filled after CREATE INDEX": {
-            **measure.search(session, exact),
-            "inversions": measure.inversions(session, INVERSION_QUERIES),
-        }
-    }
+    figures = measure.search(session, exact)
+    return {**figures, "inversions": measure.inversions(session, INVERSION_QUERIES)}
 
 
 def _unseen(session, collection):
@@ -113,7 +116,7 @@ def _unseen(session, collection):
     session.run(f"INSERT INTO documents SELECT * FROM later WHERE id IN ({other}); DROP TABLE later")
     session.run(f"DELETE FROM documents WHERE id NOT IN ({other}); VACUUM ANALYZE documents")
     exact, _ = measure.truth(session, len(one.queries))
-    return {"a topic the codebook has not seen": measure.search(session, exact)}
+    return measure.search(session, exact)
 
 
 if __name__ == "__main__":

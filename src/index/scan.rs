@@ -17,7 +17,7 @@ use super::condition::Condition;
 use super::document::DocumentType;
 use super::heap::{Rows, check_place};
 use super::meta::Meta;
-use super::signature::{sweep, tid_pointer};
+use super::signature::{FLAT, sweep, tid_pointer};
 use super::wal::{Index, Log};
 use crate::error::SqlError;
 use crate::maxsim::{Prepared, score_document};
@@ -252,7 +252,12 @@ impl Ordered {
             check_for_interrupts!();
         };
         let mut search = Search::new(&values, dim, settings::search_effort(), borrowed, &mut poll);
+        let (mut tokens, mut residual) = (0.0, 0.0);
         sweep(index, meta, |block, entry, ids| {
+            if entry.flags & FLAT == 0 {
+                tokens += f64::from(entry.tokens);
+                residual += f64::from(entry.residual) * f64::from(entry.tokens);
+            }
             let document = Document {
                 tid: entry.tid(),
                 place: entry.place(),
@@ -261,6 +266,7 @@ impl Ordered {
                 .add(document, ids)
                 .map_err(|_| SqlError::index_page(block))
         })?;
+        search.set_drift(residual / tokens / meta.mean_residual);
         Ok(Ordered {
             search,
             _codebook: codebook,

@@ -20,8 +20,8 @@ const FIRST_SCORED: u32 = 16;
 /// How many deviations an effort of 1 is. The errors of the best documents lie above the mean of those looked at, which
 /// were chosen for high estimates: effort 3 then is what 3 deviations of a normal distribution would be.
 const WIDTH: f64 = 4.0 / 3.0;
-/// How much wider, at most, the bound of level 1 is where tokens differ in length: a signature does not say which of a list's
-/// a document has.
+/// How much wider, at most, the bound of level 1 is where tokens differ in length, as a signature does not say which of a list's
+/// a document has, or where they lie farther from their centroids than those of the training.
 const UNEVEN: f64 = 0.25;
 /// Results after which the effort decreases, so that deep results, and conditions that the source does not know, stay cheap.
 const UNDIMINISHED: f64 = 1024.0;
@@ -106,7 +106,7 @@ pub struct Search<'a> {
     effort: f64,
     codebook: Option<&'a Codebook>,
     /// What the bound of level 1 is widened by.
-    uneven: f64,
+    widened: f64,
     /// As much of the query as estimates are made of, and how much more the whole is.
     query: Query,
     share: f64,
@@ -165,7 +165,7 @@ impl<'a> Search<'a> {
             dim,
             effort,
             codebook,
-            uneven: 1.0 + codebook.map_or(0.0, Codebook::unevenness).min(UNEVEN),
+            widened: widened(codebook, 1.0),
             share: tokens as f64 / used as f64,
             query: packed,
             table,
@@ -228,6 +228,12 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Tells how far the documents' tokens are from their centroids, as a mean squared distance over the codebook's own
+    /// ([`Codebook::mean_residual`]). Where that is more than 1, their estimates are less sure than they look.
+    pub fn set_drift(&mut self, drift: f64) {
+        self.widened = widened(self.codebook, drift);
+    }
+
     /// What the search has done so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -256,7 +262,7 @@ impl<'a> Search<'a> {
         let sweep = self.swept.peek().map(|top| {
             let (first, second) = (&self.sweep_error, &self.code_error[RESIDUAL]);
             let deviation = first.deviation().hypot(second.deviation());
-            let width = self.uneven * width;
+            let width = self.widened * width;
             f64::from(top.score) + first.mean() + second.mean() + width * deviation
         });
         let exact = self.exact.peek();
@@ -364,6 +370,12 @@ impl<'a> Search<'a> {
     fn asks_early(&self) -> bool {
         self.asked < FIRST_ASKED || 4 * self.counts.dropped > self.asked
     }
+}
+
+/// What the bound of level 1 is widened by. A drift that is not a number counts as none.
+fn widened(codebook: Option<&Codebook>, drift: f64) -> f64 {
+    let unevenness = codebook.map_or(0.0, Codebook::unevenness);
+    1.0 + (unevenness + (drift - 1.0).max(0.0)).min(UNEVEN)
 }
 
 #[derive(Debug, Clone, Copy)]

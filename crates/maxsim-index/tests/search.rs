@@ -127,6 +127,33 @@ fn the_default_effort_finds_the_best_without_looking_at_all() {
 }
 
 #[test]
+fn documents_that_have_drifted_from_their_centroids_are_looked_at_more_closely() {
+    let mut maker = Maker::new(12, 64, 200);
+    let documents = maker.documents(2000, 5, 40);
+    let collection = Collection::trained(documents, 64, 256);
+    let order: Vec<usize> = (0..collection.documents.len()).collect();
+    let queries: Vec<Vec<f32>> = (0..20).map(|_| maker.tokens(8)).collect();
+    let mut refined = Vec::new();
+    for drift in [f64::NAN, 0.5, 1.0, 1.05, 100.0, f64::INFINITY] {
+        let mut sum = 0;
+        for query in &queries {
+            let mut search = collection.search(query, 3.0, &order);
+            search.set_drift(drift);
+            let mut source = Memory::new(&collection, query);
+            for _ in 0..10 {
+                search.next(&mut source).unwrap().expect("there are more");
+            }
+            sum += search.counts().refined;
+        }
+        refined.push(sum);
+    }
+    println!("refined: {refined:?}");
+    assert!(refined[0] == refined[1] && refined[1] == refined[2]);
+    assert!(refined[2] < refined[3] && refined[3] < refined[4]);
+    assert_eq!(refined[4], refined[5]);
+}
+
+#[test]
 fn results_depend_neither_on_the_order_of_arrival_nor_on_the_run() {
     for (name, collection, query) in collections() {
         let mut order: Vec<usize> = (0..collection.documents.len()).collect();
