@@ -37,8 +37,8 @@ mod tests {
             .enumerate()
             .collect();
         let lengths = |most| -> Vec<_> { parts(&embedded, most).iter().map(|p| p.len()).collect() };
-        assert_eq!(lengths(8), [3, 1, 1, 2]);
-        assert_eq!(lengths(10), [4, 1, 2]);
+        assert_eq!(lengths(8), [3, 1, 1, 1, 1]);
+        assert_eq!(lengths(10), [4, 1, 1, 1]);
         assert_eq!(lengths(100), [7]);
         assert!(parts(&[], 8).is_empty());
     }
