@@ -1,4 +1,5 @@
-//! An index that grows from nothing: trained by an insert, at 160,000 tokens, whatever comes in between.
+//! An index that grows from nothing: trained by an insert, at 160,000 tokens, whatever comes in between; and what is trained
+//! when an index is made again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
