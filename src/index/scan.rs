@@ -17,7 +17,7 @@ use super::condition::Condition;
 use super::document::DocumentType;
 use super::heap::{Rows, check_place};
 use super::meta::Meta;
-use super::signature::{FLAT, sweep, tid_pointer};
+use super::signature::{FLAT, LATER, sweep, tid_pointer};
 use super::wal::{Index, Log};
 use crate::error::SqlError;
 use crate::maxsim::{Prepared, score_document};
@@ -254,9 +254,16 @@ impl Ordered {
         let mut search = Search::new(&values, dim, settings::search_effort(), borrowed, &mut poll);
         let (mut tokens, mut residual) = (0.0, 0.0);
         sweep(index, meta, |block, entry, ids| {
+            // What a build had before it counts as its sample: the bound suits that.
             if entry.flags & FLAT == 0 {
+                let is_later = entry.flags & LATER != 0;
+                let each = if is_later {
+                    entry.residual.into()
+                } else {
+                    meta.mean_residual
+                };
                 tokens += f64::from(entry.tokens);
-                residual += f64::from(entry.residual) * f64::from(entry.tokens);
+                residual += each * f64::from(entry.tokens);
             }
             let document = Document {
                 tid: entry.tid(),
