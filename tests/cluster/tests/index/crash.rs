@@ -1,5 +1,6 @@
-//! Crashes in the middle of writes. PostgreSQL compares each page that recovery makes with the one it was
-//! (`wal_consistency_checking`), and does not start when they differ.
+//! Crashes in the middle of writes. PostgreSQL compares each page of the index that recovery makes with the one it was
+//! (`wal_consistency_checking`), and does not start when they differ. The index writes generic WAL only; of heaps, the check
+//! stops a recovery that is right: one that finds the empty pages of a table that VACUUM had cut and others then extended.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use super::{BOUND, Random, agrees, check, copy, doubling, is_long, nearest, run}
 
 const DIM: usize = 16;
 const SETTINGS: [(&str, &str); 4] = [
-    ("wal_consistency_checking", "all"),
+    ("wal_consistency_checking", "generic"),
     ("shared_buffers", "16MB"),
     ("autovacuum", "off"),
     ("checkpoint_timeout", "30s"),

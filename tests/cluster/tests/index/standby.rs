@@ -23,7 +23,7 @@ fn position(client: &mut Client, function: &str) -> u64 {
 #[test]
 fn a_standby_gives_the_same_rows_and_a_promoted_one_goes_on() {
     let primary = Cluster::start_new(&[
-        ("wal_consistency_checking", "all"),
+        ("wal_consistency_checking", "generic"),
         ("autovacuum", "off"),
         ("wal_log_hints", "on"),
     ]);
