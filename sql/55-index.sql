@@ -63,10 +63,11 @@ COMMENT ON FUNCTION infinity_embed.last_search() IS
 
 CREATE FUNCTION infinity_embed.check_index(
     index regclass,
+    content boolean DEFAULT false,
     OUT documents bigint,
     OUT rows bigint) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'maxsim_check_index_wrapper'
+    AS 'MODULE_PATHNAME', 'maxsim_check_index_content_wrapper'
     LANGUAGE c STRICT ROWS 1 COST 100000;
-COMMENT ON FUNCTION infinity_embed.check_index(regclass) IS
-    'raises an error where a maxsim index is damaged or disagrees with its table';
-REVOKE EXECUTE ON FUNCTION infinity_embed.check_index(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION infinity_embed.check_index(regclass, boolean) IS
+    'raises an error where a maxsim index is damaged or disagrees with its table; content compares every embedding with its codes';
+REVOKE EXECUTE ON FUNCTION infinity_embed.check_index(regclass, boolean) FROM PUBLIC;

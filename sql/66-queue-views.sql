@@ -232,7 +232,7 @@ BEGIN
                 told := NULL;
             ELSIF worry = worry_before AND worry IS DISTINCT FROM told THEN
                 RAISE NOTICE '%', worry USING HINT = CASE
-                    WHEN worry = problems THEN 'What waits is tried again until that is mended.'
+                    WHEN worry = problems THEN 'Rows that wait are tried again meanwhile.'
                     WHEN current_setting('infinity_embed.worker')::boolean THEN
                         'One starts when rows are changed and max_worker_processes leaves a slot; CALL infinity_embed.process_queue() needs none.'
                     ELSE 'CALL infinity_embed.process_queue(), or switch infinity_embed.worker on.' END;

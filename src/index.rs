@@ -31,6 +31,7 @@ mod sample;
 mod scan;
 mod signature;
 mod store;
+mod training_lock;
 mod vacuum;
 mod wal;
 

@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 use std::sync::Arc;
 
-use maxsim_index::{Codebook, inspect};
+use maxsim_index::{Codebook, belongs, inspect};
 use pgrx::iter::TableIterator;
 use pgrx::{check_for_interrupts, name, pg_extern, pg_guard, pg_sys};
 
@@ -19,11 +19,12 @@ use crate::error::SqlError;
 use crate::role::as_role;
 
 /// Raises XX002 at the first thing that is wrong. Else the number of documents in the index, and that of
-/// rows of the table that were looked up in it.
+/// rows of the table that were looked up in it; with their `content`, every code is compared with its row's.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)] // pgrx reads the type as it is written here
-fn maxsim_check_index(
+fn maxsim_check_index_content(
     index: pg_sys::Oid,
+    content: bool,
 ) -> TableIterator<'static, (name!(documents, i64), name!(rows, i64))> {
     // No vacuum meanwhile: what an entry points at is to be there. Everybody else may go on.
     let opened =
@@ -31,13 +32,13 @@ fn maxsim_check_index(
     // SAFETY: an open table has its row of pg_class.
     let owner = unsafe { (*(*opened.heap).rd_rel).relowner };
     // Expressions of the index run, as amcheck has it, with no more rights than their owner's.
-    let counts = as_role(owner, || check(&opened));
+    let counts = as_role(owner, || check(&opened, content));
     let (documents, rows) = counts.unwrap_or_else(|error| error.raise());
     opened.close();
     TableIterator::once((documents as i64, rows as i64))
 }
 
-fn check(opened: &Opened) -> Result<(usize, usize), SqlError> {
+fn check(opened: &Opened, content: bool) -> Result<(usize, usize), SqlError> {
     opened.expect_valid()?;
     let index = opened.index();
     // SAFETY: inside of a statement. Registered before the index is read: what this snapshot sees is in
@@ -50,16 +51,17 @@ fn check(opened: &Opened) -> Result<(usize, usize), SqlError> {
             entries.check_page(block)?;
         }
     }
-    let mut tids = entries.tids;
-    tids.sort_unstable();
-    if let Some(twice) = tids.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(SqlError::index_row(twice[0].0, "is in the index twice"));
+    entries.known.sort_unstable_by_key(|known| known.tid);
+    let mut pairs = entries.known.windows(2);
+    if let Some(twice) = pairs.find(|pair| pair[0].tid == pair[1].tid) {
+        return Err(SqlError::index_row(twice[0].tid, "is in the index twice"));
     }
+    let documents = entries.known.len();
     // SAFETY: open relations and a registered snapshot.
-    let rows = unsafe { check_rows(opened, &tids, snapshot)? };
+    let rows = unsafe { check_rows(opened, entries, content, snapshot)? };
     // SAFETY: registered above.
     unsafe { pg_sys::UnregisterSnapshot(snapshot) };
-    Ok((tids.len(), rows))
+    Ok((documents, rows))
 }
 
 /// The entries of an index, checked page by page.
@@ -67,9 +69,17 @@ struct Entries<'a> {
     index: &'a Index,
     meta: Meta,
     codebook: Option<Arc<Codebook>>,
-    /// Rows and their tokens, of the pages so far: all that is kept of them.
-    tids: Vec<(u64, u16)>,
+    /// Of the pages so far.
+    known: Vec<Known>,
     codes: Vec<u8>,
+}
+
+/// All that is kept of an entry.
+struct Known {
+    tid: u64,
+    place: u64,
+    /// 0 for a row that was dead when the index was made.
+    tokens: u16,
 }
 
 impl Entries<'_> {
@@ -78,7 +88,7 @@ impl Entries<'_> {
             index,
             meta: Meta::read(index)?,
             codebook: None,
-            tids: Vec::new(),
+            known: Vec::new(),
             codes: Vec::new(),
         })
     }
@@ -99,7 +109,11 @@ impl Entries<'_> {
             check_for_interrupts!();
             self.check_document(entry, ids)
                 .map_err(|problem| SqlError::index_entry(block, entry.tid(), problem))?;
-            self.tids.push((entry.tid(), entry.tokens));
+            self.known.push(Known {
+                tid: entry.tid(),
+                place: entry.place(),
+                tokens: entry.tokens,
+            });
         }
         Ok(())
     }
@@ -111,17 +125,7 @@ impl Entries<'_> {
                 _ => Err("has a signature but no codes"),
             };
         }
-        match codes::read(
-            self.index,
-            &mut 0,
-            entry.tid(),
-            entry.place(),
-            &mut self.codes,
-        ) {
-            Ok(true) => {}
-            Ok(false) => return Err("has lost its codes"),
-            Err(_) => return Err("has codes on a damaged page"),
-        }
+        self.read_codes(entry.tid(), entry.place())?;
         let codebook = self.codebook.as_deref();
         let inspected = inspect(&self.codes, self.meta.dim as usize, codebook)
             .map_err(|_| "has damaged codes")?;
@@ -140,21 +144,81 @@ impl Entries<'_> {
         }
         Ok(())
     }
+
+    fn read_codes(&mut self, tid: u64, place: u64) -> Result<(), &'static str> {
+        match codes::read(self.index, &mut 0, tid, place, &mut self.codes) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("has lost its codes"),
+            Err(_) => Err("has codes on a damaged page"),
+        }
+    }
 }
 
 /// Looks up every row that the snapshot sees.
 struct Lookup<'a> {
-    /// Rows and their tokens, ascending; 0 for a row that was dead when the index was made.
-    tids: &'a [(u64, u16)],
+    /// By their rows, ascending.
+    entries: Entries<'a>,
+    content: bool,
     type_: DocumentType,
     rows: usize,
+}
+
+impl Lookup<'_> {
+    /// # Safety
+    /// The row's document.
+    unsafe fn look_up(&mut self, tid: u64, document: pg_sys::Datum) -> Result<(), SqlError> {
+        self.rows += 1;
+        let known = &self.entries.known;
+        let Ok(at) = known.binary_search_by_key(&tid, |known| known.tid) else {
+            return Err(SqlError::index_row(tid, "is not in the index"));
+        };
+        let Known { place, tokens, .. } = known[at];
+        if tokens == 0 {
+            return Ok(());
+        }
+        // SAFETY: the caller vouches for the document.
+        if tokens != tokens_noted(unsafe { self.type_.tokens(document)? }) {
+            return Err(SqlError::index_row(
+                tid,
+                "has another number of tokens in the index",
+            ));
+        }
+        if self.content {
+            // SAFETY: as above.
+            let (values, dim) = unsafe { self.type_.values(document)? };
+            self.compare(tid, place, &values, dim)
+                .map_err(|problem| SqlError::index_row(tid, problem))?;
+        }
+        Ok(())
+    }
+
+    fn compare(
+        &mut self,
+        tid: u64,
+        place: u64,
+        values: &[f32],
+        dim: usize,
+    ) -> Result<(), &'static str> {
+        if dim != self.entries.meta.dim as usize {
+            return Err("has another dimension in the index");
+        }
+        self.entries.read_codes(tid, place)?;
+        let codebook = self.entries.codebook.as_deref();
+        let mut poll = || check_for_interrupts!();
+        match belongs(&self.entries.codes, values, dim, codebook, &mut poll) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("has codes in the index that are not its own"),
+            Err(_) => Err("has damaged codes"),
+        }
+    }
 }
 
 /// # Safety
 /// Open relations, a registered snapshot.
 unsafe fn check_rows(
     opened: &Opened,
-    tids: &[(u64, u16)],
+    entries: Entries<'_>,
+    content: bool,
     snapshot: pg_sys::Snapshot,
 ) -> Result<usize, SqlError> {
     // SAFETY: the caller vouches for the arguments. "Concurrent" makes the scan one with a snapshot of its
@@ -163,7 +227,8 @@ unsafe fn check_rows(
         let info = pg_sys::BuildIndexInfo(opened.relation);
         (*info).ii_Concurrent = true;
         let mut lookup = Lookup {
-            tids,
+            entries,
+            content,
             type_: DocumentType::of(opened.relation),
             rows: 0,
         };
@@ -199,19 +264,8 @@ unsafe extern "C-unwind" fn look_up(
         }
         check_for_interrupts!();
         let lookup = &mut *state.cast::<Lookup>();
-        lookup.rows += 1;
-        let tid = tid_number(&*tid);
-        let found = lookup.tids.binary_search_by_key(&tid, |(tid, _)| *tid);
-        let Ok(at) = found else {
-            SqlError::index_row(tid, "is not in the index").raise();
-        };
-        let tokens = lookup
-            .type_
-            .tokens(*values)
+        lookup
+            .look_up(tid_number(&*tid), *values)
             .unwrap_or_else(|error| error.raise());
-        let noted = lookup.tids[at].1;
-        if noted != 0 && noted != tokens_noted(tokens) {
-            SqlError::index_row(tid, "has another number of tokens in the index").raise();
-        }
     }
 }

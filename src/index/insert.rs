@@ -11,10 +11,11 @@ use pgrx::{check_for_interrupts, pg_guard, pg_sys};
 use super::codebook;
 use super::document::DocumentType;
 use super::heap::Rows;
-use super::meta::{META_BLOCK, Meta};
+use super::meta::Meta;
 use super::sample::{Reservoir, Tokens};
 use super::signature::{sweep, tid_number};
 use super::store::Store;
+use super::training_lock::TrainingLock;
 use super::wal::{Index, Log};
 use super::{maintenance_bytes, options};
 use crate::error::SqlError;
@@ -143,17 +144,14 @@ unsafe fn train_if_due(index: &Index, heap: pg_sys::Relation) -> Result<(), SqlE
         picked.offer(size_of::<u64>(), || entry.tid());
         Ok(())
     })?;
-    let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
-    // SAFETY: an open relation; reading documents needs a snapshot that keeps them.
-    unsafe {
-        if meta.is_trained()
-            || weights < meta.train_at
-            || !pg_sys::ActiveSnapshotSet()
-            || !pg_sys::ConditionalLockPage(index.relation, META_BLOCK, mode)
-        {
-            return Ok(());
-        }
+    // SAFETY: reading documents needs a snapshot that keeps them.
+    if meta.is_trained() || weights < meta.train_at || unsafe { !pg_sys::ActiveSnapshotSet() } {
+        return Ok(());
     }
+    // SAFETY: an open index.
+    let Some(lock) = (unsafe { TrainingLock::try_take(index.relation) }) else {
+        return Ok(());
+    };
     // If this is cancelled or fails, the next try is when there are twice as many: nobody's inserts
     // are to fail one after the other.
     let mut is_due = false;
@@ -167,8 +165,7 @@ unsafe fn train_if_due(index: &Index, heap: pg_sys::Relation) -> Result<(), SqlE
         // SAFETY: as above.
         unsafe { train(index, heap, &meta, picked, tokens)? };
     }
-    // SAFETY: taken above.
-    unsafe { pg_sys::UnlockPage(index.relation, META_BLOCK, mode) };
+    lock.release();
     Ok(())
 }
 

@@ -10,9 +10,10 @@ use pgrx::{check_for_interrupts, pg_guard, pg_sys};
 
 use super::codebook;
 use super::codes;
-use super::meta::{META_BLOCK, Meta};
+use super::meta::Meta;
 use super::page::{Kind, PAGE_BYTES, Page};
 use super::signature::{Entry, Extents, tid_pointer};
+use super::training_lock::TrainingLock;
 use super::wal::{Index, Locked, Log};
 use crate::error::SqlError;
 
@@ -228,16 +229,14 @@ impl Vacuum {
 
     /// The blocks of the codebook; `None` while a training may be writing another one.
     fn codebooks_in_use(&self) -> Result<Option<HashSet<u32>>, SqlError> {
-        let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
-        let relation = self.index.relation;
-        // SAFETY: an open relation.
-        if !unsafe { pg_sys::ConditionalLockPage(relation, META_BLOCK, mode) } {
+        // SAFETY: an open index.
+        let Some(lock) = (unsafe { TrainingLock::try_take(self.index.relation) }) else {
             return Ok(None);
-        }
+        };
         let meta = Meta::read(&self.index)?;
         let blocks = codebook::blocks(&self.index, &meta).collect::<Result<_, _>>();
-        // SAFETY: taken above. A training that begins now writes to blocks that we do not look at.
-        unsafe { pg_sys::UnlockPage(relation, META_BLOCK, mode) };
+        // A training that begins now writes to blocks that we do not look at.
+        lock.release();
         Ok(Some(blocks?))
     }
 

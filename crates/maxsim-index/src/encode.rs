@@ -103,15 +103,15 @@ impl Codebook {
         ids: &[u16],
         check: &mut Check,
     ) -> Result<Encoded, Stopped> {
-        let mut residuals = document.to_vec();
-        let mut squares = 0.0;
-        for (row, &id) in residuals.chunks_exact_mut(self.dim()).zip(ids) {
-            self.subtract_centroid(id, row);
-            squares += row
-                .iter()
-                .map(|&value| f64::from(value) * f64::from(value))
-                .sum::<f64>();
-        }
+        let residuals = self.residuals(document, ids);
+        let squares = residuals
+            .chunks_exact(self.dim())
+            .map(|row| {
+                row.iter()
+                    .map(|&value| f64::from(value) * f64::from(value))
+                    .sum::<f64>()
+            })
+            .sum();
         check()?;
         let mut signature = ids.to_vec();
         signature.sort_unstable();
@@ -122,5 +122,14 @@ impl Codebook {
             residual: squares,
             tokens: ids.len() as u32,
         })
+    }
+
+    /// What each token differs from its centroid.
+    pub(crate) fn residuals(&self, document: &[f32], ids: &[u16]) -> Vec<f32> {
+        let mut residuals = document.to_vec();
+        for (row, &id) in residuals.chunks_exact_mut(self.dim()).zip(ids) {
+            self.subtract_centroid(id, row);
+        }
+        residuals
     }
 }

@@ -1,7 +1,7 @@
 //! What codes say, for checking an index: used by nothing that searches.
 
 use crate::codebook::Codebook;
-use crate::codes::Codes;
+use crate::codes::{Codes, Residual, write_flat, write_residual};
 use crate::error::Error;
 
 /// What a document's codes say of it.
@@ -24,8 +24,7 @@ pub fn inspect(codes: &[u8], dim: usize, codebook: Option<&Codebook>) -> Result<
             signature: Vec::new(),
         },
         Codes::Residual(residual) => {
-            let ids = residual.ids.iter().map(|id| u16::from_le_bytes(*id));
-            let mut signature: Vec<u16> = ids.collect();
+            let mut signature = ids(&residual);
             let tokens = signature.len();
             signature.sort_unstable();
             signature.dedup();
@@ -34,9 +33,45 @@ pub fn inspect(codes: &[u8], dim: usize, codebook: Option<&Codebook>) -> Result<
     })
 }
 
+/// Whether codes are those of a document, bit by bit.
+///
+/// The centroids are taken from the codes: which are nearest is a matter of a last digit sometimes, and the arithmetic of
+/// another processor may differ in it. What a token differs from a given centroid does not depend on the processor.
+///
+/// # Errors
+/// As [`inspect`].
+///
+/// # Panics
+/// When the document has no token, or dim does not divide its length.
+pub fn belongs(
+    codes: &[u8],
+    document: &[f32],
+    dim: usize,
+    codebook: Option<&Codebook>,
+    poll: &mut dyn FnMut(),
+) -> Result<bool, Error> {
+    let expected = match (Codes::parse(codes, dim, codebook)?, codebook) {
+        (Codes::Residual(residual), Some(codebook)) => {
+            let ids = ids(&residual);
+            if ids.len() != document.len() / dim {
+                return Ok(false);
+            }
+            write_residual(&ids, &codebook.residuals(document, &ids), dim)
+        }
+        _ => write_flat(document, dim, poll),
+    };
+    Ok(codes == expected)
+}
+
+/// The centroid of each token.
+fn ids(residual: &Residual<'_>) -> Vec<u16> {
+    let ids = residual.ids.iter();
+    ids.map(|id| u16::from_le_bytes(*id)).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::inspect;
+    use super::{belongs, inspect};
     use crate::{Codebook, encode_flat};
 
     #[test]
@@ -52,5 +87,25 @@ mod tests {
         let inspected = inspect(&flat.codes, 4, None).unwrap();
         assert_eq!((inspected.tokens, inspected.signature.len()), (3, 0));
         assert!(inspect(&flat.codes[1..], 4, None).is_err());
+    }
+
+    #[test]
+    fn codes_belong_to_their_document_and_to_no_other() {
+        let sample: Vec<f32> = (0..400).map(|at| ((at * 37 % 101) as f32).sin()).collect();
+        let codebook = Codebook::train(&sample, 4, 8, 1, 1, &mut || ());
+        let (document, other) = (&sample[..40], &sample[40..80]);
+        let mut changed = document.to_vec();
+        changed[17] = -changed[17];
+        for codes in [
+            codebook.encode(document, &mut || ()).codes,
+            encode_flat(document, 4, &mut || ()).codes,
+        ] {
+            let belongs = |document| belongs(&codes, document, 4, Some(&codebook), &mut || ());
+            assert_eq!(belongs(document), Ok(true));
+            assert_eq!(belongs(other), Ok(false));
+            assert_eq!(belongs(&document[4..]), Ok(false));
+            assert_eq!(belongs(&changed), Ok(false));
+        }
+        assert!(belongs(&[1, 1], document, 4, None, &mut || ()).is_err());
     }
 }

@@ -57,5 +57,5 @@ mod train;
 pub use codebook::Codebook;
 pub use encode::{Encoded, encode_flat};
 pub use error::Error;
-pub use inspect::{Inspected, inspect};
+pub use inspect::{Inspected, belongs, inspect};
 pub use search::{Counts, Document, Hit, Search, Source};

@@ -56,7 +56,7 @@ const CONTENTS: [&str; 6] = [
     "SELECT id, tableoid::regclass::text, send(value) FROM hashed",
     "SELECT 1, multivector_element_type(value), send(value) FROM literal",
     "SELECT id, multivector_element_type(value), send(value) FROM best",
-    "SELECT documents, indexdef, rows FROM pg_indexes, infinity_embed.check_index(indexname::regclass)
+    "SELECT documents, indexdef, rows FROM pg_indexes, infinity_embed.check_index(indexname::regclass, content => true)
         WHERE indexdef LIKE '%USING maxsim%'",
 ];
 const SEND: &str =

@@ -97,7 +97,7 @@ BEGIN
         RAISE NOTICE '%: index %, same %', name, plan -> 0 -> 'Plan' ->> 'Index Name', exact = found;
     END LOOP;
 END $$;
-SELECT index::text, (infinity_embed.check_index(index)).*
+SELECT index::text, (infinity_embed.check_index(index, content => true)).*
 FROM unnest(ARRAY['elements_f32', 'elements_f16', 'elements_int8', 'elements_bit', 'elements_reals']::regclass[]) AS index;
 
 -- An array that is no matrix is no document.

@@ -5,10 +5,10 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use cluster_tests::{Backend, Cluster};
+use cluster_tests::{Backend, Cluster, database_error};
 use postgres::Client;
 
-use super::{EXACT, INDEX, Random, WHOLE, copy, is_long, is_same, ranking, run};
+use super::{EXACT, INDEX, Random, WHOLE, check, copy, is_long, is_same, ranking, run, shared};
 
 const DIM: usize = 16;
 const BLOCK: usize = 8192;
@@ -128,7 +128,7 @@ fn a_damaged_index_is_an_error_or_right_and_never_a_crash() {
             "SELECT id, embedding @# '{query}'::real[] FROM docs_{number} ORDER BY embedding @# '{query}'::real[]"
         );
         let statements = [
-            format!("SELECT infinity_embed.check_index('index_{number}')"),
+            format!("SELECT infinity_embed.check_index('index_{number}', content => true)"),
             format!("SELECT infinity_embed.index_info('index_{number}')"),
             format!("{INDEX}; {search} LIMIT 10"),
             format!("{INDEX}; SELECT count(*) FROM ({search}) AS s"),
@@ -169,11 +169,51 @@ fn a_damaged_index_is_an_error_or_right_and_never_a_crash() {
         assert!(size < 3_000_000, "{what}: {size} bytes");
         // And REINDEX mends it.
         run(&mut client, &format!("REINDEX INDEX index_{number}"));
-        let mended = format!("SELECT infinity_embed.check_index('index_{number}')");
+        let mended =
+            format!("SELECT infinity_embed.check_index('index_{number}', content => true)");
         assert_eq!(state(&mut client, &mended, &what), "00000");
     }
     println!("{found} found damaged, {harmless} harmless");
     assert!(found > tables / 3 && harmless > 0);
     assert!(server.is_alive());
     assert!(!cluster.log().contains("PANIC"));
+}
+
+#[test]
+fn codes_that_are_not_those_of_their_rows_are_found() {
+    let database = shared();
+    let mut client = database.client();
+    let document = |sign: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION made(id int) RETURNS real[] LANGUAGE sql IMMUTABLE AS $$
+             SELECT array_agg(ARRAY[sin(id * t), cos(id + t), {sign} * sin(id - t)]::real[]) FROM generate_series(1, 5) AS t $$"
+        )
+    };
+    run(&mut client, &document("1"));
+    run(
+        &mut client,
+        "CREATE TABLE docs AS SELECT id FROM generate_series(1, 300) AS id;
+         CREATE INDEX docs_flat ON docs USING maxsim (made(id));
+         CREATE INDEX docs_index ON docs USING maxsim (made(id)) WITH (lists = 16)",
+    );
+    for index in ["docs_flat", "docs_index"] {
+        assert_eq!(check(&mut client, index), (300, 300));
+    }
+    // Promised to be immutable, and changed.
+    run(&mut client, &document("-1"));
+    for index in ["docs_flat", "docs_index"] {
+        let structure = format!("SELECT infinity_embed.check_index('{index}')");
+        run(&mut client, &structure);
+        let content = format!("SELECT infinity_embed.check_index('{index}', content => true)");
+        let error = database_error(client.batch_execute(&content));
+        assert_eq!(
+            (error.code().code(), error.message()),
+            (
+                "XX002",
+                "maxsim index is damaged: row (0,1) of the table has codes in the index that are not its own"
+            )
+        );
+        run(&mut client, &format!("REINDEX INDEX {index}"));
+        assert_eq!(check(&mut client, index), (300, 300));
+    }
 }

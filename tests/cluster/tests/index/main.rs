@@ -135,7 +135,7 @@ fn run(client: &mut Client, statements: &str) {
 fn check(client: &mut Client, index: &str) -> (i64, i64) {
     let row = client
         .query_one(
-            &format!("SELECT * FROM infinity_embed.check_index('{index}')"),
+            &format!("SELECT * FROM infinity_embed.check_index('{index}', content => true)"),
             &[],
         )
         .unwrap_or_else(|error| panic!("{index}: {error:?}"));
