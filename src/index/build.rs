@@ -193,9 +193,9 @@ impl Build {
                 let number = asked.unwrap_or_else(|| Codebook::lists_for(all));
                 is_due = of_all(tokens.weights) >= TRAIN_AT;
                 wanted = Codebook::sample_size(number, all, tokens.dim, memory);
-                tokens.want(wanted, count);
                 lists = Some(number).filter(|_| is_due || asked.is_some());
             }
+            tokens.want(wanted, count - taken);
         }
         tokens.values.truncate(wanted.saturating_mul(tokens.dim));
         // No error: the index may have been made when there were more, and its table must be rewritten and restored.

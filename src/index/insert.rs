@@ -191,11 +191,12 @@ unsafe fn train(
         let snapshot = &raw mut pg_sys::SnapshotSelfData;
         let mut rows = Rows::open(heap, index.relation, snapshot);
         let picked = picked.shuffled();
-        sample.want(wanted, picked.len());
-        for tid in picked {
+        let count = picked.len();
+        for (at, tid) in picked.into_iter().enumerate() {
             if sample.len() >= wanted {
                 break;
             }
+            sample.want(wanted, count - at);
             rows.with_document(tid, |datum| sample.add(type_, datum))
                 .transpose()?;
         }

@@ -10,12 +10,15 @@ use crate::error::SqlError;
 
 /// More documents than this add nothing to a codebook's quality.
 const MAX_DOCUMENTS: usize = 16_384;
-/// What a picked value may take at most on average: longer ones are TOAST pointers, but for what an expression gives.
-const VALUE_BYTES: usize = 8_192;
+/// What picked values may take however little memory there is. Long ones are TOAST pointers, but for what an expression gives.
+const FEWEST_BYTES: usize = 2 << 20;
 /// So many documents are picked however long they are.
 const FEWEST: usize = 16;
-/// Of a long document so many tokens, so that the sample is one of many documents; more where there are few.
-const TOKENS_OF_A_DOCUMENT: usize = 256;
+/// Of a document at least so many tokens, for the trouble of reading it; more where there are few documents. Tokens of one document
+/// are much alike: as many of many documents say more.
+const FEWEST_OF_A_DOCUMENT: usize = 16;
+/// Of the first, when it is not known yet how many are wanted.
+const MOST_OF_THE_FIRST: usize = 256;
 
 /// A small generator (xorshift64*): which rows are picked must not depend on anything but their order.
 pub(super) struct Random(u64);
@@ -49,13 +52,12 @@ pub(super) struct Reservoir<T> {
 impl<T> Reservoir<T> {
     /// With room for as many documents as `memory` bytes allow.
     pub(super) fn new(memory: usize) -> Reservoir<T> {
-        let capacity = (memory / VALUE_BYTES).clamp(256, MAX_DOCUMENTS);
         Reservoir {
             picked: Vec::new(),
             bytes: 0,
             seen: 0,
-            capacity,
-            most_bytes: capacity * VALUE_BYTES,
+            capacity: MAX_DOCUMENTS,
+            most_bytes: memory.max(FEWEST_BYTES),
             random: Random::new(),
         }
     }
@@ -119,14 +121,15 @@ impl Tokens {
             documents: 0,
             tokens: 0,
             weights: 0,
-            most_of_a_document: TOKENS_OF_A_DOCUMENT,
+            most_of_a_document: MOST_OF_THE_FIRST,
             random: Random::new(),
         }
     }
 
-    /// That so many are wanted, of so many documents.
+    /// That so many are wanted in all, and so many documents are still to come.
     pub(super) fn want(&mut self, tokens: usize, documents: usize) {
-        self.most_of_a_document = TOKENS_OF_A_DOCUMENT.max(tokens.div_ceil(documents.max(1)));
+        let missing = tokens.saturating_sub(self.len());
+        self.most_of_a_document = FEWEST_OF_A_DOCUMENT.max(missing.div_ceil(documents.max(1)));
     }
 
     /// # Errors

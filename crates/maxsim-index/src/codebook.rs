@@ -18,6 +18,7 @@ use std::ops::Range;
 use maxsim::Query;
 
 use crate::error::{Error, corrupt};
+use crate::train::{COARSE_SAMPLE, cells_for};
 
 const MAGIC: [u8; 4] = *b"MSCB";
 const VERSION: u32 = 1;
@@ -65,8 +66,10 @@ impl Codebook {
     #[must_use]
     pub fn sample_size(lists: usize, tokens: u64, dim: usize, memory_bytes: usize) -> usize {
         let enough = (48 * lists).min(1_200_000);
-        // The sample, a copy in the order of cells, and what is kept per token.
-        let fits = memory_bytes / (2 * size_of::<f32>() * dim + 32);
+        // The sample, what is kept per token, and a copy of what the coarse k-means looks at.
+        let token = size_of::<f32>() * dim;
+        let coarse = (COARSE_SAMPLE * cells_for(lists) * token).min(memory_bytes / 2);
+        let fits = (memory_bytes - coarse) / (token + 32);
         let tokens = usize::try_from(tokens).unwrap_or(usize::MAX);
         tokens.min(enough).min(fits.max(256))
     }

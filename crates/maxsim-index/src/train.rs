@@ -13,7 +13,7 @@ use crate::random::Random;
 const COARSE_ITERATIONS: usize = 8;
 const FINE_ITERATIONS: usize = 6;
 /// Tokens per coarse centroid that the coarse k-means looks at.
-const COARSE_SAMPLE: usize = 512;
+pub(crate) const COARSE_SAMPLE: usize = 256;
 const MIN_CELLS: usize = 64;
 /// Tokens that the mean residual is measured on.
 const RESIDUAL_SAMPLE: usize = 32_768;
@@ -47,9 +47,7 @@ impl Codebook {
         assert!(lists > 0, "no centroid is asked for");
         let tokens = sample.len() / dim;
         let lists = lists.min(1 << 16).min(tokens);
-        let cells = (lists as f64).sqrt().round() as usize;
-        let cells = cells.max(MIN_CELLS).min(lists);
-
+        let cells = cells_for(lists);
         let part = strided(sample, dim, COARSE_SAMPLE * cells);
         let coarse = crew::alone(poll, |check| {
             k_means(&part, dim, cells, COARSE_ITERATIONS, Random(seed), check)
@@ -68,6 +66,12 @@ impl Codebook {
         let residual = mean_residual(&codebook, sample, threads, poll);
         codebook.with_mean_residual(residual)
     }
+}
+
+/// How many cells so many centroids are learnt in.
+pub(crate) fn cells_for(lists: usize) -> usize {
+    let cells = (lists as f64).sqrt().round() as usize;
+    cells.max(MIN_CELLS).min(lists)
 }
 
 /// At most `count` tokens, evenly spread.
