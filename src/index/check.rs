@@ -204,7 +204,9 @@ impl Lookup<'_> {
         }
         self.entries.read_codes(tid, place)?;
         let codebook = self.entries.codebook.as_deref();
-        let mut poll = || check_for_interrupts!();
+        let mut poll = || {
+            check_for_interrupts!();
+        };
         match belongs(&self.entries.codes, values, dim, codebook, &mut poll) {
             Ok(true) => Ok(()),
             Ok(false) => Err("has codes in the index that are not its own"),
