@@ -4,6 +4,7 @@
 //! cargo run --release -p maxsim-index --example gate -- [CASE …]
 //! ```
 //! Cases: scifact micro 40k 240k pages wide other growth filter flat; without any, all. 240k takes 7 GB of memory.
+//! `MEMORY_MB=64` takes the sample that the extension takes with such a `maintenance_work_mem`.
 
 use std::error::Error;
 

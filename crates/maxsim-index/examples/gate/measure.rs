@@ -5,7 +5,7 @@ use maxsim_index::{Codebook, Counts, Document, Encoded, Search, Source, encode_f
 use nix::time::{ClockId, clock_gettime};
 
 use crate::collections::Set;
-use crate::memory::signature;
+use crate::memory::{Random, signature};
 
 /// CPU time of the calling thread, in seconds.
 pub(crate) fn cpu_seconds() -> f64 {
@@ -13,27 +13,36 @@ pub(crate) fn cpu_seconds() -> f64 {
     time.tv_sec() as f64 + 1e-9 * time.tv_nsec() as f64
 }
 
-/// A codebook of part of a set, and the CPU seconds it took.
+/// A codebook of part of a set, and the CPU seconds it took. The sample is what the extension takes: in `$MEMORY_MB` (2048), of up
+/// to 16,384 documents as many tokens of each, 16 at least.
 pub(crate) fn train(set: &Set, documents: &[usize], lists: usize) -> (Codebook, f64) {
+    let memory = std::env::var("MEMORY_MB").map_or(2048, |mb| mb.parse().expect("megabytes"));
     let bytes: usize = documents.iter().map(|&at| set.documents[at].len()).sum();
-    let count = bytes / 2 / set.dim;
-    let wanted = Codebook::sample_size(lists, count as u64, set.dim, 2 << 30);
-    // Evenly spread tokens: `first` is the number of the document's first.
-    let mut sample = Vec::with_capacity(wanted * set.dim);
-    let (mut taken, mut first) = (0, 0);
-    for &at in documents {
-        let values = set.values(at);
-        let end = first + values.len() / set.dim;
-        loop {
-            let chosen = (taken as u64 * count as u64 / wanted as u64) as usize;
-            if taken == wanted || chosen >= end {
-                break;
-            }
-            sample.extend_from_slice(&values[(chosen - first) * set.dim..][..set.dim]);
-            taken += 1;
-        }
-        first = end;
+    let count = (bytes / 2 / set.dim) as u64;
+    let wanted = Codebook::sample_size(lists, count, set.dim, memory << 20);
+    let mut random = Random(7);
+    let mut picked = documents.to_vec();
+    for end in (1..picked.len()).rev() {
+        picked.swap(end, random.between(0, end));
     }
+    picked.truncate(16_384);
+    let mut sample = Vec::with_capacity(wanted * set.dim);
+    for (taken, at) in picked.iter().enumerate() {
+        let missing = wanted.saturating_sub(sample.len() / set.dim);
+        if missing == 0 {
+            break;
+        }
+        let values = set.values(*at);
+        let tokens = values.len() / set.dim;
+        let mut left = missing.div_ceil(picked.len() - taken).max(16).min(tokens);
+        for (first, token) in values.chunks_exact(set.dim).enumerate() {
+            if random.between(0, tokens - first - 1) < left {
+                sample.extend_from_slice(token);
+                left -= 1;
+            }
+        }
+    }
+    sample.truncate(wanted * set.dim);
     let start = cpu_seconds();
     let codebook = Codebook::train(&sample, set.dim, lists, 1, 1, &mut || ());
     (codebook, cpu_seconds() - start)
