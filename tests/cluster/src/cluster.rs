@@ -228,7 +228,7 @@ impl Cluster {
     pub fn connect(&self, database: &str) -> Client {
         self.config(database, "postgres")
             .connect(NoTls)
-            .unwrap_or_else(|error| panic!("cannot connect to {}: {error}", self.name))
+            .unwrap_or_else(|error| panic!("cannot connect to {}: {error:?}", self.name))
     }
 
     /// A fresh database with the extension created, dropped on drop.
