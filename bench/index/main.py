@@ -16,7 +16,7 @@ import measure  # noqa: E402
 import peers  # noqa: E402
 from index_report import report  # noqa: E402
 
-INVERSION_QUERIES = 20
+INVERSION_QUERIES = 60
 GROWN = "40k filled after CREATE INDEX"
 UNSEEN = "a topic the codebook has not seen"
 

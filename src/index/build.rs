@@ -139,6 +139,8 @@ impl Build {
             batch: Vec::new(),
             batch_tokens: 0,
             documents: 0,
+            tokens: 0,
+            residual: 0.0,
         };
         // SAFETY: the callback gets the state that it expects.
         let rows = unsafe { self.scan(Some(encode_row), &raw mut encoding, true) };
@@ -147,7 +149,13 @@ impl Build {
         Meta::update(&index, |meta| meta.dim = encoding.dim as u32)?;
         if let Some(codebook) = &encoding.codebook {
             let written = codebook::write(&index, codebook);
-            Meta::update(&index, |meta| meta.set_codebook(codebook, &written))?;
+            Meta::update(&index, |meta| {
+                meta.set_codebook(codebook, &written);
+                // Tokens of the sample are nearer to centroids learnt from them than the others are.
+                if encoding.tokens > 0 {
+                    meta.mean_residual = encoding.residual / encoding.tokens as f64;
+                }
+            })?;
         }
         enter_phase(3);
         index.log_all();
@@ -318,6 +326,9 @@ struct Encoding {
     batch: Vec<(u64, Vec<f32>)>,
     batch_tokens: usize,
     documents: u64,
+    /// Tokens encoded, and the sum of |token − centroid|² over them.
+    tokens: u64,
+    residual: f64,
 }
 
 #[pg_guard]
@@ -387,6 +398,8 @@ impl Encoding {
                 .collect(),
         };
         for (tid, document) in tids.into_iter().zip(&encoded) {
+            self.tokens += u64::from(document.tokens);
+            self.residual += document.residual;
             self.store.put(tid, document, false)?;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! `infinity_embed.check_index()`: whether an index is whole and agrees with its table, as amcheck does
 //! for B-trees.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -42,19 +43,14 @@ fn check(opened: &Opened, content: bool) -> Result<(usize, usize), SqlError> {
     opened.expect_valid()?;
     let index = opened.index();
     // SAFETY: inside of a statement. Registered before the index is read: what this snapshot sees is in
-    // the index by then, and no vacuum takes it out.
-    let snapshot = unsafe { pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot()) };
+    // the index by then, and no vacuum takes it out. A repeatable read's own may be older than the index.
+    let snapshot = unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) };
     let mut entries = Entries::of(&index)?;
     for extent in Extents::new(&index, entries.meta.first_extent) {
         let (first, length) = extent?;
         for block in first..first + length {
             entries.check_page(block)?;
         }
-    }
-    entries.known.sort_unstable_by_key(|known| known.tid);
-    let mut pairs = entries.known.windows(2);
-    if let Some(twice) = pairs.find(|pair| pair[0].tid == pair[1].tid) {
-        return Err(SqlError::index_row(twice[0].tid, "is in the index twice"));
     }
     let documents = entries.known.len();
     // SAFETY: open relations and a registered snapshot.
@@ -69,14 +65,14 @@ struct Entries<'a> {
     index: &'a Index,
     meta: Meta,
     codebook: Option<Arc<Codebook>>,
-    /// Of the pages so far.
-    known: Vec<Known>,
+    /// Of the pages so far, by their rows: sorting a list of them could not be cancelled.
+    known: BTreeMap<u64, Known>,
     codes: Vec<u8>,
 }
 
 /// All that is kept of an entry.
+#[derive(Clone, Copy)]
 struct Known {
-    tid: u64,
     place: u64,
     /// 0 for a row that was dead when the index was made.
     tokens: u16,
@@ -88,7 +84,7 @@ impl Entries<'_> {
             index,
             meta: Meta::read(index)?,
             codebook: None,
-            known: Vec::new(),
+            known: BTreeMap::new(),
             codes: Vec::new(),
         })
     }
@@ -109,11 +105,13 @@ impl Entries<'_> {
             check_for_interrupts!();
             self.check_document(entry, ids)
                 .map_err(|problem| SqlError::index_entry(block, entry.tid(), problem))?;
-            self.known.push(Known {
-                tid: entry.tid(),
+            let known = Known {
                 place: entry.place(),
                 tokens: entry.tokens,
-            });
+            };
+            if self.known.insert(entry.tid(), known).is_some() {
+                return Err(SqlError::index_row(entry.tid(), "is in the index twice"));
+            }
         }
         Ok(())
     }
@@ -156,7 +154,6 @@ impl Entries<'_> {
 
 /// Looks up every row that the snapshot sees.
 struct Lookup<'a> {
-    /// By their rows, ascending.
     entries: Entries<'a>,
     content: bool,
     type_: DocumentType,
@@ -168,28 +165,32 @@ impl Lookup<'_> {
     /// The row's document.
     unsafe fn look_up(&mut self, tid: u64, document: pg_sys::Datum) -> Result<(), SqlError> {
         self.rows += 1;
-        let known = &self.entries.known;
-        let Ok(at) = known.binary_search_by_key(&tid, |known| known.tid) else {
+        let Some(&Known { place, tokens }) = self.entries.known.get(&tid) else {
             return Err(SqlError::index_row(tid, "is not in the index"));
         };
-        let Known { place, tokens, .. } = known[at];
         if tokens == 0 {
             return Ok(());
         }
         // SAFETY: the caller vouches for the document.
-        if tokens != tokens_noted(unsafe { self.type_.tokens(document)? }) {
+        let (number, content) = unsafe {
+            if self.content {
+                let (values, dim) = self.type_.values(document)?;
+                (values.len() / dim, Some((values, dim)))
+            } else {
+                (self.type_.tokens(document)?, None)
+            }
+        };
+        if tokens != tokens_noted(number) {
             return Err(SqlError::index_row(
                 tid,
                 "has another number of tokens in the index",
             ));
         }
-        if self.content {
-            // SAFETY: as above.
-            let (values, dim) = unsafe { self.type_.values(document)? };
-            self.compare(tid, place, &values, dim)
-                .map_err(|problem| SqlError::index_row(tid, problem))?;
-        }
-        Ok(())
+        content
+            .map_or(Ok(()), |(values, dim)| {
+                self.compare(tid, place, &values, dim)
+            })
+            .map_err(|problem| SqlError::index_row(tid, problem))
     }
 
     fn compare(

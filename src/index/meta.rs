@@ -33,7 +33,7 @@ pub(super) struct Meta {
     pub(super) codebook_bytes: u64,
     /// Random: by it, backends know the codebook that they have.
     pub(super) codebook_id: u64,
-    /// Mean |token − centroid|² of what it was trained on.
+    /// Mean |token − centroid|² of what the build encoded; of the sample where an insert trained.
     pub(super) mean_residual: f64,
     /// Where sweeping starts.
     pub(super) first_extent: u32,

@@ -8,15 +8,17 @@ use super::document::DocumentType;
 use super::insert::weight;
 use crate::error::SqlError;
 
-/// More documents than this add nothing to a codebook's quality.
-const MAX_DOCUMENTS: usize = 16_384;
+/// Even of the shortest ones as many as the largest sample has room for tokens of.
+const MAX_DOCUMENTS: usize = 1 << 18;
+/// What one takes beside its own bytes.
+const OVERHEAD: usize = 48;
 /// What picked values may take however little memory there is. Long ones are TOAST pointers, but for what an expression gives.
 const FEWEST_BYTES: usize = 2 << 20;
 /// So many documents are picked however long they are.
 const FEWEST: usize = 16;
 /// Of a document at least so many tokens, for the trouble of reading it; more where there are few documents. Tokens of one document
 /// are much alike: as many of many documents say more.
-const FEWEST_OF_A_DOCUMENT: usize = 16;
+const FEWEST_OF_A_DOCUMENT: usize = 32;
 /// Of the first, when it is not known yet how many are wanted.
 const MOST_OF_THE_FIRST: usize = 256;
 
@@ -65,6 +67,7 @@ impl<T> Reservoir<T> {
     /// Offers one of so many bytes; `make` is called if it is picked. Gives back what had to go for it.
     pub(super) fn offer(&mut self, bytes: usize, make: impl FnOnce() -> T) -> Vec<T> {
         let mut gone = Vec::new();
+        let bytes = bytes + OVERHEAD;
         self.seen += 1;
         if self.picked.len() < self.capacity {
             self.picked.push((make(), bytes));

@@ -17,10 +17,25 @@ const FARTHER: f32 = 1.1;
 const STRIDE: usize = 2_000_000;
 /// Tokens that are compared with a cell at once.
 const BATCH: usize = 512;
+/// Tokens whose cells are sorted at once, which is not interrupted.
+const AT_ONCE: usize = 1 << 16;
 
 impl Codebook {
     /// The nearest centroid of each token, by Euclidean distance.
     pub(crate) fn nearest(&self, tokens: &[f32], check: &mut Check) -> Result<Vec<u16>, Stopped> {
+        let mut ids = Vec::with_capacity(tokens.len() / self.dim());
+        for tokens in tokens.chunks(AT_ONCE * self.dim()) {
+            self.append_nearest(tokens, &mut ids, check)?;
+        }
+        Ok(ids)
+    }
+
+    fn append_nearest(
+        &self,
+        tokens: &[f32],
+        ids: &mut Vec<u16>,
+        check: &mut Check,
+    ) -> Result<(), Stopped> {
         let dim = self.dim();
         let by_cell = self.probes(tokens, check)?;
         let mut best = vec![(f32::NEG_INFINITY, 0u16); tokens.len() / dim];
@@ -57,7 +72,8 @@ impl Codebook {
                 }
             }
         }
-        Ok(best.into_iter().map(|(_, centroid)| centroid).collect())
+        ids.extend(best.into_iter().map(|(_, centroid)| centroid));
+        Ok(())
     }
 
     /// Which (cell, token) are to be compared, ordered by cell.

@@ -28,7 +28,7 @@ const MAX_LISTS: usize = 1 << 16;
 /// Where tokens of a list cancel each other out, their mean says nothing, however much it is lengthened.
 pub(crate) const MAX_REACH: f32 = 4.0;
 /// Bytes of the scale in front of a centroid's codes.
-const SCALE: usize = size_of::<f32>();
+pub(crate) const SCALE: usize = size_of::<f32>();
 
 /// Centroids of one dimension. Immutable: any number of threads may use it.
 #[derive(Debug, Clone)]
@@ -66,7 +66,8 @@ impl Codebook {
     #[must_use]
     pub fn sample_size(lists: usize, tokens: u64, dim: usize, memory_bytes: usize) -> usize {
         let enough = (48 * lists).min(1_200_000);
-        // The sample, what is kept per token, and a copy of what the coarse k-means looks at.
+        // The sample, what is kept per token, and a copy of what the coarse k-means looks at. That is gone when the means
+        // are there, which are no larger.
         let token = size_of::<f32>() * dim;
         let coarse = (COARSE_SAMPLE * cells_for(lists) * token).min(memory_bytes / 2);
         let fits = (memory_bytes - coarse) / (token + 32);

@@ -18,11 +18,14 @@
 //! The scale is |r|² / |r|₁ of the residual r: it makes the product of r with its own approximation exact.
 
 use crate::Codebook;
+use crate::crew::{Check, Stopped};
 use crate::error::{Error, corrupt};
 
 const FLAT: u8 = 0;
 const RESIDUAL: u8 = 1;
 const HEAD: usize = 1 + size_of::<u32>();
+/// Components between two checks: a millisecond or two.
+const STRIDE: usize = 1 << 18;
 
 /// Codes taken apart and checked.
 #[derive(Debug)]
@@ -113,12 +116,34 @@ pub(crate) fn write_flat(document: &[f32], dim: usize, poll: &mut dyn FnMut()) -
     codes
 }
 
-/// The codes of a document whose tokens differ from the centroids `ids` by `residuals`.
-pub(crate) fn write_residual(ids: &[u16], residuals: &[f32], dim: usize) -> Vec<u8> {
-    let scales: Vec<f32> = residuals.chunks_exact(dim).map(scale).collect();
+/// The codes of a document whose tokens belong to the centroids `ids`, and the sum of the squared distances to them.
+pub(crate) fn write_residual(
+    document: &[f32],
+    ids: &[u16],
+    codebook: &Codebook,
+    check: &mut Check,
+) -> Result<(Vec<u8>, f64), Stopped> {
+    let dim = codebook.dim();
+    let (mut scales, mut squares) = (Vec::with_capacity(ids.len()), 0.0);
+    let mut signs = Vec::with_capacity(ids.len() * dim.div_ceil(8));
+    let mut residual = vec![0.0; dim];
+    for (at, (token, &id)) in document.chunks_exact(dim).zip(ids).enumerate() {
+        residual.copy_from_slice(token);
+        codebook.subtract_centroid(id, &mut residual);
+        let (square, scale) = square_and_scale(&residual);
+        squares += square;
+        scales.push(scale);
+        for values in residual.chunks(8) {
+            let bits = values.iter().map(|value| u8::from(*value >= 0.0));
+            signs.push(bits.rev().fold(0, |byte, sign| byte << 1 | sign));
+        }
+        if at % (STRIDE / dim).max(1) == 0 {
+            check()?;
+        }
+    }
     let unit = scales.iter().copied().fold(0.0, f32::max) / f32::from(u8::MAX);
     let mut codes = head(RESIDUAL, ids.len());
-    codes.reserve_exact(size_of::<f32>() + ids.len() * (3 + dim.div_ceil(8)));
+    codes.reserve_exact(size_of::<f32>() + ids.len() * 3 + signs.len());
     codes.extend(unit.to_le_bytes());
     codes.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
     // NaN, from 0 / 0, is 0.
@@ -127,13 +152,8 @@ pub(crate) fn write_residual(ids: &[u16], residuals: &[f32], dim: usize) -> Vec<
             .iter()
             .map(|scale| (scale / unit).round_ties_even() as u8),
     );
-    for row in residuals.chunks_exact(dim) {
-        for values in row.chunks(8) {
-            let signs = values.iter().map(|value| u8::from(*value >= 0.0));
-            codes.push(signs.rev().fold(0, |byte, sign| byte << 1 | sign));
-        }
-    }
-    codes
+    codes.extend(signs);
+    Ok((codes, squares))
 }
 
 fn head(kind: u8, tokens: usize) -> Vec<u8> {
@@ -142,14 +162,14 @@ fn head(kind: u8, tokens: usize) -> Vec<u8> {
     codes
 }
 
-fn scale(residual: &[f32]) -> f32 {
+fn square_and_scale(residual: &[f32]) -> (f64, f32) {
     let (mut square, mut absolute) = (0.0f64, 0.0f64);
     for &value in residual {
         square += f64::from(value) * f64::from(value);
         absolute += f64::from(value).abs();
     }
     if absolute == 0.0 {
-        return 0.0;
+        return (0.0, 0.0);
     }
-    (square / absolute) as f32
+    (square, (square / absolute) as f32)
 }

@@ -6,6 +6,8 @@ use crate::crew::{self, Check, Stopped};
 
 /// Tokens that are assigned together: enough that centroids are read once for many of them.
 const GROUP: usize = 8192;
+/// Tokens whose centroids are sorted between two checks.
+const AT_ONCE: usize = 1 << 18;
 
 /// What the index stores of a document.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,33 +105,19 @@ impl Codebook {
         ids: &[u16],
         check: &mut Check,
     ) -> Result<Encoded, Stopped> {
-        let residuals = self.residuals(document, ids);
-        let squares = residuals
-            .chunks_exact(self.dim())
-            .map(|row| {
-                row.iter()
-                    .map(|&value| f64::from(value) * f64::from(value))
-                    .sum::<f64>()
-            })
-            .sum();
-        check()?;
-        let mut signature = ids.to_vec();
-        signature.sort_unstable();
-        signature.dedup();
+        let (codes, residual) = write_residual(document, ids, self, check)?;
+        let mut signature = Vec::new();
+        for part in ids.chunks(AT_ONCE) {
+            signature.extend_from_slice(part);
+            signature.sort_unstable();
+            signature.dedup();
+            check()?;
+        }
         Ok(Encoded {
             signature,
-            codes: write_residual(ids, &residuals, self.dim()),
-            residual: squares,
+            codes,
+            residual,
             tokens: ids.len() as u32,
         })
-    }
-
-    /// What each token differs from its centroid.
-    pub(crate) fn residuals(&self, document: &[f32], ids: &[u16]) -> Vec<f32> {
-        let mut residuals = document.to_vec();
-        for (row, &id) in residuals.chunks_exact_mut(self.dim()).zip(ids) {
-            self.subtract_centroid(id, row);
-        }
-        residuals
     }
 }

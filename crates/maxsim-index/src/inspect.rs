@@ -2,6 +2,7 @@
 
 use crate::codebook::Codebook;
 use crate::codes::{Codes, Residual, write_flat, write_residual};
+use crate::crew;
 use crate::error::Error;
 
 /// What a document's codes say of it.
@@ -56,7 +57,10 @@ pub fn belongs(
             if ids.len() != document.len() / dim {
                 return Ok(false);
             }
-            write_residual(&ids, &codebook.residuals(document, &ids), dim)
+            crew::alone(poll, |check| {
+                write_residual(document, &ids, codebook, check)
+            })
+            .0
         }
         _ => write_flat(document, dim, poll),
     };

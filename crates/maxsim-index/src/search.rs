@@ -20,6 +20,8 @@ const FIRST_SCORED: u32 = 16;
 /// How many deviations an effort of 1 is. The errors of the best documents lie above the mean of those looked at, which
 /// were chosen for high estimates: effort 3 then is what 3 deviations of a normal distribution would be.
 const WIDTH: f64 = 4.0 / 3.0;
+/// How many documents that suits. From more, those looked at are chosen for higher estimates.
+const CROWD: f64 = 40_000.0;
 /// How much wider, at most, the bound of level 1 is where tokens differ in length, as a signature does not say which of a list's
 /// a document has, or where they lie farther from their centroids than those of the training.
 const UNEVEN: f64 = 0.25;
@@ -254,7 +256,7 @@ impl<'a> Search<'a> {
             }
         }
         let decay = (UNDIMINISHED / self.passed as f64).sqrt().min(1.0);
-        let width = WIDTH * self.effort * decay;
+        let width = WIDTH * self.effort * decay * crowded(self.counts.swept);
         let code = |kind: usize| {
             let (top, error) = (self.refined[kind].peek()?, &self.code_error[kind]);
             Some(f64::from(top.score) + error.mean() + width * error.deviation())
@@ -372,6 +374,11 @@ impl<'a> Search<'a> {
     }
 }
 
+/// What bounds are widened by among so many documents: the largest of n normal errors grows with the root of ln n.
+fn crowded(documents: u64) -> f64 {
+    ((documents as f64).ln() / CROWD.ln()).max(1.0).sqrt()
+}
+
 /// What the bound of level 1 is widened by. A drift that is not a number counts as none.
 fn widened(codebook: Option<&Codebook>, drift: f64) -> f64 {
     let unevenness = codebook.map_or(0.0, Codebook::unevenness);
@@ -428,3 +435,15 @@ impl<T: Score> PartialEq for Waiting<T> {
 }
 
 impl<T: Score> Eq for Waiting<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::crowded;
+
+    #[test]
+    fn bounds_are_wider_among_more_documents_and_never_narrower() {
+        assert_eq!([0, 1, 3_000, 40_000].map(crowded), [1.0; 4]);
+        assert!((crowded(240_000) - 1.081).abs() < 1e-3);
+        assert!(crowded(100_000_000) < 1.4);
+    }
+}

@@ -6,7 +6,7 @@
 
 use maxsim::Query;
 
-use crate::codebook::{Codebook, MAX_REACH, half_square};
+use crate::codebook::{Codebook, MAX_REACH, SCALE, half_square};
 use crate::crew::{self, Check, Stopped};
 use crate::random::Random;
 
@@ -62,7 +62,7 @@ impl Codebook {
             k_means(&rows, dim, shares[cell], FINE_ITERATIONS, random, check)
         };
         let fine = crew::run(threads, members.len(), &train_cell, poll);
-        let codebook = assemble(dim, &coarse, &fine);
+        let codebook = assemble(dim, &coarse, fine);
         let residual = mean_residual(&codebook, sample, threads, poll);
         codebook.with_mean_residual(residual)
     }
@@ -287,19 +287,25 @@ fn nearest(products: &mut [f32], halves: &[f32]) -> u32 {
 }
 
 /// Numbers the centroids cell by cell and rounds them to bytes. Cells without any are left out.
-fn assemble(dim: usize, coarse: &[f32], fine: &[Means]) -> Codebook {
+fn assemble(dim: usize, coarse: &[f32], fine: Vec<Means>) -> Codebook {
+    let encode = |values: &[f32]| maxsim::encode_int8(values, dim).expect("means of finite values");
     let mut starts = vec![0u32];
-    let (mut kept, mut centroids, mut reaches) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut kept, mut reaches) = (Vec::new(), Vec::new());
+    // Cell by cell: the sample is still there, and means are as large as half of it.
+    let (mut rows, mut codes) = (Vec::new(), Vec::new());
     for (coarse, fine) in coarse.chunks_exact(dim).zip(fine) {
         if !fine.reaches.is_empty() {
             kept.extend_from_slice(coarse);
-            centroids.extend_from_slice(&fine.centroids);
+            let encoded = encode(&fine.centroids);
+            let (of_scales, of_codes) = encoded.split_at(fine.reaches.len() * SCALE);
+            rows.extend_from_slice(of_scales);
+            codes.extend_from_slice(of_codes);
             reaches.extend_from_slice(&fine.reaches);
             starts.push(reaches.len() as u32);
         }
     }
-    let encode = |values: &[f32]| maxsim::encode_int8(values, dim).expect("means of finite values");
-    Codebook::new(dim, starts, reaches, encode(&kept), encode(&centroids), 0.0)
+    rows.append(&mut codes);
+    Codebook::new(dim, starts, reaches, encode(&kept), rows, 0.0)
 }
 
 fn mean_residual(

@@ -14,7 +14,7 @@ pub(crate) fn cpu_seconds() -> f64 {
 }
 
 /// A codebook of part of a set, and the CPU seconds it took. The sample is what the extension takes: in `$MEMORY_MB` (2048), of up
-/// to 16,384 documents as many tokens of each, 16 at least.
+/// to 2^18 documents as many tokens of each, 32 at least.
 pub(crate) fn train(set: &Set, documents: &[usize], lists: usize) -> (Codebook, f64) {
     let memory = std::env::var("MEMORY_MB").map_or(2048, |mb| mb.parse().expect("megabytes"));
     let bytes: usize = documents.iter().map(|&at| set.documents[at].len()).sum();
@@ -25,7 +25,7 @@ pub(crate) fn train(set: &Set, documents: &[usize], lists: usize) -> (Codebook, 
     for end in (1..picked.len()).rev() {
         picked.swap(end, random.between(0, end));
     }
-    picked.truncate(16_384);
+    picked.truncate(1 << 18);
     let mut sample = Vec::with_capacity(wanted * set.dim);
     for (taken, at) in picked.iter().enumerate() {
         let missing = wanted.saturating_sub(sample.len() / set.dim);
@@ -34,7 +34,7 @@ pub(crate) fn train(set: &Set, documents: &[usize], lists: usize) -> (Codebook, 
         }
         let values = set.values(*at);
         let tokens = values.len() / set.dim;
-        let mut left = missing.div_ceil(picked.len() - taken).max(16).min(tokens);
+        let mut left = missing.div_ceil(picked.len() - taken).max(32).min(tokens);
         for (first, token) in values.chunks_exact(set.dim).enumerate() {
             if random.between(0, tokens - first - 1) < left {
                 sample.extend_from_slice(token);

@@ -221,3 +221,40 @@ fn a_build_counts_the_tokens_of_documents_of_one_and_two() {
     // 169,575 tokens: taken for one a document, they would be too few to train with.
     assert!(lists(&mut client, "docs_index") > 256);
 }
+
+#[test]
+fn drift_tells_other_documents_from_more_of_the_same() {
+    let database = shared();
+    let mut client = database.client();
+    let mut random = Random::new(11);
+    run(&mut client, "CREATE TABLE docs (id int, embedding real[])");
+    copy(&mut client, "docs", 0..2000, 60..100, DIM, &mut random).expect("documents");
+    // Four tokens a list: those of the sample are much nearer to their centroids than the others.
+    run(
+        &mut client,
+        "SET maintenance_work_mem = '1MB';
+         CREATE INDEX docs_index ON docs USING maxsim (embedding) WITH (lists = 2048)",
+    );
+    let info = |client: &mut Client| -> (f64, String) {
+        let row = client
+            .query_one(
+                "SELECT drift, advice FROM infinity_embed.index_info('docs_index')",
+                &[],
+            )
+            .expect("an index");
+        (row.get(0), row.get(1))
+    };
+    copy(&mut client, "docs", 2000..2200, 60..100, DIM, &mut random).expect("documents");
+    let (drift, advice) = info(&mut client);
+    assert!((drift - 1.0).abs() < 0.03, "drift {drift}");
+    assert_eq!(advice, "Nothing to do.");
+    run(
+        &mut client,
+        "INSERT INTO docs SELECT n, ARRAY[[3, 0, 0, n, 0, 0, 0, 0]] FROM generate_series(1, 3000) AS n",
+    );
+    let (drift, advice) = info(&mut client);
+    assert!(
+        drift > 1.15 && advice.contains("REINDEX"),
+        "drift {drift}: {advice}"
+    );
+}

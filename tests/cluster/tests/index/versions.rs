@@ -98,6 +98,33 @@ fn an_index_made_after_a_snapshot_shows_it_the_rows_that_were_deleted_since() {
 }
 
 #[test]
+fn a_check_under_a_snapshot_older_than_the_index_compares_what_the_index_has() {
+    let database = shared();
+    let (mut reader, mut writer) = (database.client(), database.client());
+    run(
+        &mut writer,
+        "CREATE TABLE docs (id int, embedding real[]) WITH (fillfactor = 50);
+         INSERT INTO docs SELECT n, ARRAY[[n, 1]] FROM generate_series(1, 5) AS n",
+    );
+    run(&mut reader, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    run(&mut reader, "SELECT FROM docs");
+    // On the same page: the index has the new embedding under the old one's row.
+    run(
+        &mut writer,
+        "UPDATE docs SET embedding = ARRAY[[-1, 1]] WHERE id = 3;
+         CREATE INDEX docs_index ON docs USING maxsim (embedding)",
+    );
+    let row = writer
+        .query_one(
+            "SELECT indcheckxmin FROM pg_index WHERE indexrelid = 'docs_index'::regclass",
+            &[],
+        )
+        .expect("the index");
+    assert!(row.get::<_, bool>(0), "not the case that is tried");
+    check(&mut reader, "docs_index");
+}
+
+#[test]
 fn any_sequence_of_changes_leaves_the_index_in_agreement() {
     let database = shared();
     for (seed, lists) in [(11, 0), (12, 32)] {
