@@ -45,7 +45,8 @@ impl Codebook {
         encoded.into_iter().next().expect("one for one")
     }
 
-    /// Encodes as [`Codebook::encode`] does, many documents faster.
+    /// Encodes as [`Codebook::encode`] does, many documents faster. Of centroids equally near but for the last digit, another one
+    /// may be the nearest.
     ///
     /// With one thread everything runs on the calling one; otherwise that one only polls.
     pub fn encode_many(

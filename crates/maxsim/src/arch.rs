@@ -23,6 +23,7 @@ mod prefetch;
 mod vnni;
 
 use crate::Kernel;
+use crate::few::Few;
 use crate::unpack::Unpacker;
 
 /// Units of a row handled per step of a block routine; packed queries are padded to it.
@@ -112,6 +113,8 @@ pub(crate) struct Dense {
     pub(crate) f16: Unpacker,
     pub(crate) int8: Unpacker,
     pub(crate) signs: Unpacker,
+    /// Products with int8 tokens where the query has few.
+    pub(crate) few: Few,
 }
 
 /// Products of codes, and how documents become codes.

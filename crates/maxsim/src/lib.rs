@@ -35,6 +35,7 @@
 mod arch;
 pub mod bit;
 mod error;
+mod few;
 mod finite;
 pub mod half;
 pub mod int8;

@@ -14,7 +14,7 @@ use crate::unpack::{Unpack, Unpacker};
 /// The largest `Routines::rows`.
 pub(crate) const MAX_ROWS: usize = 12;
 /// Components of a document scored between two polls: a millisecond's work with 64 query tokens and no SIMD.
-const POLL_COMPONENTS: usize = 1 << 18;
+pub(crate) const POLL_COMPONENTS: usize = 1 << 18;
 /// Maxima kept on the stack; longer queries take them from the heap.
 const STACK_WIDTH: usize = 256;
 

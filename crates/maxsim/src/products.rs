@@ -8,8 +8,8 @@ use std::ops::Range;
 use crate::Query;
 use crate::arch::{CHUNK, Call, Codes, STEP};
 use crate::error::{Error, tokens};
-use crate::packed::{Document, EMPTY, MAX_ROWS, Packed, Scales, Scratch};
-use crate::{bit, int8};
+use crate::packed::{Document, EMPTY, MAX_ROWS, POLL_COMPONENTS, Packed, Scales, Scratch};
+use crate::{bit, few, int8};
 
 impl Query {
     /// Writes ⟨`q_i`, `d_j`⟩ to `products[j * n + i]` for every token of an f32 document.
@@ -80,11 +80,35 @@ impl Query {
                     int8: Some(unpack), ..
                 },
             ) => self.codes(codes).products(&of(*unpack), true, products),
+            _ if self.tokens() <= few::MOST => self.few_products(rows, scales, products),
             _ => self
                 .dense()
                 .products(&of(self.arch().dense.int8), false, products),
         }
         Ok(())
+    }
+
+    fn few_products(&self, codes: &[u8], scales: &[u8], products: &mut [f32]) {
+        let (dim, query) = (self.dim(), self.values());
+        let scales = scales.as_chunks().0;
+        assert_eq!(
+            products.len(),
+            scales.len() * self.tokens(),
+            "room for every product"
+        );
+        let step = (POLL_COMPONENTS / dim).max(1);
+        let parts = codes.chunks(step * dim).zip(scales.chunks(step));
+        for ((codes, scales), products) in parts.zip(products.chunks_mut(step * self.tokens())) {
+            let rows = few::Rows {
+                query,
+                dim,
+                codes,
+                scales,
+            };
+            // SAFETY: the machine can run the query's kernel.
+            unsafe { (self.arch().dense.few)(&rows, products) };
+            (self.poll())();
+        }
     }
 
     /// Scores a document of tokens that are given by a shared part, of which the products are known, and by signs:

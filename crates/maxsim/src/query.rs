@@ -257,6 +257,10 @@ impl Query {
         self.arch
     }
 
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     pub(crate) fn poll(&self) -> fn() {
         self.poll
     }

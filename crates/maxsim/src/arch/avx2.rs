@@ -10,7 +10,7 @@ use super::{
     Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride, even_tiles,
 };
 use crate::unpack::{Unpack, wrap};
-use crate::{finite, half};
+use crate::{few, finite, half};
 
 const LANES: usize = 8;
 const ROWS: usize = 6;
@@ -28,11 +28,13 @@ pub(super) static ARCH: Arch = Arch {
         f16,
         int8,
         signs,
+        few,
     },
     codes: Some(CODES),
     all_finite,
 };
 
+few::wrap! {"avx2"}
 finite::wrap! {"avx2"}
 wrap! {"avx2": units int8 signs}
 

@@ -11,7 +11,7 @@ use super::avx2_signs::CODES;
 use super::prefetch::prefetch;
 use super::{Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride};
 use crate::unpack::{Unpack, wrap};
-use crate::{finite, half};
+use crate::{few, finite, half};
 
 pub(super) const LANES: usize = 16;
 pub(super) const ROWS: usize = 12;
@@ -34,8 +34,10 @@ pub(super) const DENSE: Dense = Dense {
     f16,
     int8,
     signs,
+    few,
 };
 
+few::wrap! {"avx512f"}
 finite::wrap! {"avx512f"}
 wrap! {"avx512f,avx512bw,avx512vl": units int8 signs}
 

@@ -7,7 +7,7 @@ use std::arch::aarch64::*;
 use super::{
     Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride, even_tiles,
 };
-use crate::{finite, unpack};
+use crate::{few, finite, unpack};
 
 const LANES: usize = 4;
 const ROWS: usize = 4;
@@ -26,6 +26,7 @@ pub(super) static ARCH: Arch = Arch {
         f16: unpack::f16,
         int8: unpack::int8,
         signs: unpack::signs,
+        few: |rows, products| few::plain(rows, products),
     },
     codes: None,
     all_finite: |values| finite::plain(values),

@@ -3,7 +3,7 @@
 use super::{
     Arch, Block, Call, DENSE_IN_PLACE, Dense, Routines, STEP, Shape, dense_by_stride, even_tiles,
 };
-use crate::{finite, unpack};
+use crate::{few, finite, unpack};
 
 const LANES: usize = 8;
 /// Enough independent sums to hide latency, few enough for 16 registers of 4 lanes.
@@ -22,6 +22,7 @@ pub(super) static ARCH: Arch = Arch {
         f16: unpack::f16,
         int8: unpack::int8,
         signs: unpack::signs,
+        few: |rows, products| few::plain(rows, products),
     },
     codes: None,
     all_finite: |values| finite::plain(values),
