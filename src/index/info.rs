@@ -10,7 +10,7 @@ use super::page::PAGE_BYTES;
 use super::signature::{Extents, FLAT, LATER, sweep};
 use crate::error::SqlError;
 
-/// Mean residual of later documents over that at training from which other centroids would be better: at 1.18, 40,000 passages in an
+/// Mean residual of later documents over that of those built, or trained on, from which other centroids would be better: at 1.18, 40,000 passages in an
 /// index trained on the first 2,000 of them, a search refines a fifth more documents to keep their order.
 const DRIFTED: f64 = 1.15;
 /// Documents without centroids from which a search notices them.
@@ -104,7 +104,7 @@ impl Parts {
         Ok(parts)
     }
 
-    /// How much farther later tokens are from their centroids than those of the training were: 1 is as
+    /// How much farther later tokens are from their centroids than those of the build, or the training, were: 1 is as
     /// far. None where none came later.
     fn drift(&self) -> Option<f64> {
         let later = self.later_residual / self.later_tokens as f64;

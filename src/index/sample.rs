@@ -8,8 +8,8 @@ use super::document::DocumentType;
 use super::insert::weight;
 use crate::error::SqlError;
 
-/// Even of the shortest ones as many as the largest sample has room for tokens of.
-const MAX_DOCUMENTS: usize = 1 << 18;
+/// As many as the largest sample has tokens: they may have one each.
+const MAX_DOCUMENTS: usize = 1_200_000;
 /// What one takes beside its own bytes.
 const OVERHEAD: usize = 48;
 /// What picked values may take however little memory there is. Long ones are TOAST pointers, but for what an expression gives.

@@ -254,7 +254,7 @@ impl Ordered {
         let mut search = Search::new(&values, dim, settings::search_effort(), borrowed, &mut poll);
         let (mut tokens, mut residual) = (0.0, 0.0);
         sweep(index, meta, |block, entry, ids| {
-            // What a build had before it counts as its sample: the bound suits that.
+            // What a build had before it is what drift is measured against.
             if entry.flags & FLAT == 0 {
                 let is_later = entry.flags & LATER != 0;
                 let each = if is_later {

@@ -88,7 +88,7 @@ impl Codebook {
     }
 
     /// The mean squared distance of a token of the sample to its centroid. That of documents encoded later says
-    /// whether the codebook still suits them.
+    /// whether the codebook still suits them, though a sample is nearer than other tokens of its kind.
     #[must_use]
     pub fn mean_residual(&self) -> f64 {
         self.mean_residual

@@ -48,7 +48,7 @@ impl Codebook {
         let tokens = sample.len() / dim;
         let lists = lists.min(1 << 16).min(tokens);
         let cells = cells_for(lists);
-        let part = strided(sample, dim, COARSE_SAMPLE * cells);
+        let part = gather(sample, dim, &evenly(tokens, COARSE_SAMPLE * cells));
         let coarse = crew::alone(poll, |check| {
             k_means(&part, dim, cells, COARSE_ITERATIONS, Random(seed), check)
         })
@@ -74,12 +74,12 @@ pub(crate) fn cells_for(lists: usize) -> usize {
     cells.max(MIN_CELLS).min(lists)
 }
 
-/// At most `count` tokens, evenly spread.
-fn strided(sample: &[f32], dim: usize, count: usize) -> Vec<f32> {
-    let tokens = sample.len() / dim;
+/// At most `count` of so many tokens, evenly spread.
+fn evenly(tokens: usize, count: usize) -> Vec<u32> {
     let count = count.min(tokens);
-    let chosen = (0..count).map(|at| (at as u64 * tokens as u64 / count as u64) as usize);
-    gather(sample, dim, &chosen.map(|at| at as u32).collect::<Vec<_>>())
+    (0..count)
+        .map(|at| (at as u64 * tokens as u64 / count as u64) as u32)
+        .collect()
 }
 
 fn gather(sample: &[f32], dim: usize, tokens: &[u32]) -> Vec<f32> {
@@ -291,7 +291,7 @@ fn assemble(dim: usize, coarse: &[f32], fine: Vec<Means>) -> Codebook {
     let encode = |values: &[f32]| maxsim::encode_int8(values, dim).expect("means of finite values");
     let mut starts = vec![0u32];
     let (mut kept, mut reaches) = (Vec::new(), Vec::new());
-    // Cell by cell: the sample is still there, and means are as large as half of it.
+    // Cell by cell: the sample is still there, and means can be as large.
     let (mut rows, mut codes) = (Vec::new(), Vec::new());
     for (coarse, fine) in coarse.chunks_exact(dim).zip(fine) {
         if !fine.reaches.is_empty() {
@@ -315,13 +315,14 @@ fn mean_residual(
     poll: &mut dyn FnMut(),
 ) -> f64 {
     let dim = codebook.dim();
-    let part = strided(sample, dim, RESIDUAL_SAMPLE);
-    let parts: Vec<&[f32]> = part.chunks(TASK * dim).collect();
+    let chosen = evenly(sample.len() / dim, RESIDUAL_SAMPLE);
+    let parts: Vec<&[u32]> = chosen.chunks(TASK).collect();
     let measure = |at: usize, check: &mut Check| {
-        let ids = codebook.nearest(parts[at], check)?;
+        let part = gather(sample, dim, parts[at]);
+        let ids = codebook.nearest(&part, check)?;
         let mut squares = 0.0;
         let mut row = vec![0.0; dim];
-        for (token, id) in parts[at].chunks_exact(dim).zip(ids) {
+        for (token, id) in part.chunks_exact(dim).zip(ids) {
             row.copy_from_slice(token);
             codebook.subtract_centroid(id, &mut row);
             squares += row
@@ -332,7 +333,7 @@ fn mean_residual(
         Ok(squares)
     };
     let squares: f64 = crew::run(threads, parts.len(), &measure, poll).iter().sum();
-    squares / (part.len() / dim) as f64
+    squares / chosen.len() as f64
 }
 
 #[cfg(test)]

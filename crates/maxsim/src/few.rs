@@ -1,13 +1,14 @@
 //! Products of few query tokens with int8 tokens, in plain Rust.
 //!
 //! The block routines keep a query token per lane, so one or two tokens leave most lanes empty, and unpacking rows for
-//! them costs more than it saves. Here the lanes are components. For looking one document's tokens up among centroids.
+//! them costs more than it saves. Here the lanes are components. For looking one document's tokens up among centroids, and
+//! short queries' tables of them.
 
 use crate::int8;
 
 /// The most query tokens that this is faster for.
 pub(crate) const MOST: usize = 4;
-/// Two registers of 8: additions of one do not wait for the other's.
+/// Two registers of AVX2: additions of one do not wait for the other's.
 const LANES: usize = 16;
 
 /// Some rows of an int8 document, and the query tokens they are multiplied with.

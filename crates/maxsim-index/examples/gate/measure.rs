@@ -13,8 +13,8 @@ pub(crate) fn cpu_seconds() -> f64 {
     time.tv_sec() as f64 + 1e-9 * time.tv_nsec() as f64
 }
 
-/// A codebook of part of a set, and the CPU seconds it took. The sample is what the extension takes: in `$MEMORY_MB` (2048), of up
-/// to 2^18 documents as many tokens of each, 32 at least.
+/// A codebook of part of a set, and the CPU seconds it took. The sample is what the extension takes: in `$MEMORY_MB` (2048), as
+/// many tokens of each document, 32 at least.
 pub(crate) fn train(set: &Set, documents: &[usize], lists: usize) -> (Codebook, f64) {
     let memory = std::env::var("MEMORY_MB").map_or(2048, |mb| mb.parse().expect("megabytes"));
     let bytes: usize = documents.iter().map(|&at| set.documents[at].len()).sum();
@@ -25,7 +25,6 @@ pub(crate) fn train(set: &Set, documents: &[usize], lists: usize) -> (Codebook, 
     for end in (1..picked.len()).rev() {
         picked.swap(end, random.between(0, end));
     }
-    picked.truncate(1 << 18);
     let mut sample = Vec::with_capacity(wanted * set.dim);
     for (taken, at) in picked.iter().enumerate() {
         let missing = wanted.saturating_sub(sample.len() / set.dim);
