@@ -10,8 +10,9 @@ use super::page::PAGE_BYTES;
 use super::signature::{Extents, FLAT, LATER, sweep};
 use crate::error::SqlError;
 
-/// Mean residual of later documents over that of those built, or trained on, from which other centroids would be better: at 1.18, 40,000 passages in an
-/// index trained on the first 2,000 of them, a search refines a fifth more documents to keep their order.
+/// Mean residual of later documents over that of those built, or trained on, from which other centroids would be better: at
+/// 1.18, 40,000 passages in an index trained on the first 2,000 of them, a search refines a fifth more documents to keep
+/// their order.
 const DRIFTED: f64 = 1.15;
 /// Documents without centroids from which a search notices them.
 const MANY_FLAT: u64 = 5_000;

@@ -231,7 +231,8 @@ impl<'a> Search<'a> {
     }
 
     /// Tells how far the documents' tokens are from their centroids, as a mean squared distance over that of the documents
-    /// it was made for (or of its sample, [`Codebook::mean_residual`]). Where that is more than 1, their estimates are less sure than they look.
+    /// it was made for (or of its sample, [`Codebook::mean_residual`]). Where that is more than 1, their estimates are less
+    /// sure than they look.
     pub fn set_drift(&mut self, drift: f64) {
         self.widened = widened(self.codebook, drift);
     }

@@ -6,7 +6,7 @@
 
 use crate::int8;
 
-/// The most query tokens that this is faster for.
+/// Query tokens up to which this is used: half of an AVX2 register.
 pub(crate) const MOST: usize = 4;
 /// Two registers of AVX2: additions of one do not wait for the other's.
 const LANES: usize = 16;
@@ -47,9 +47,12 @@ fn of<const N: usize>(rows: &Rows, products: &mut [f32]) {
     let codes = rows.codes.chunks_exact(rows.dim);
     for ((codes, scale), products) in codes.zip(rows.scales).zip(products.as_chunks_mut::<N>().0) {
         let (whole, rest) = codes.as_chunks::<LANES>();
+        let scale = f32::from_le_bytes(*scale);
+        // Scaled before they are added up: sums of codes could be too large where products are not.
+        let component = |code: u8| int8::component(code, scale);
         let mut sums = [[0.0f32; LANES]; N];
         for (at, codes) in whole.iter().enumerate() {
-            let components: [f32; LANES] = std::array::from_fn(|lane| centred(codes[lane]));
+            let components: [f32; LANES] = std::array::from_fn(|lane| component(codes[lane]));
             for (sums, (values, _)) in sums.iter_mut().zip(&tokens) {
                 let values = &values[at];
                 for lane in 0..LANES {
@@ -57,12 +60,11 @@ fn of<const N: usize>(rows: &Rows, products: &mut [f32]) {
                 }
             }
         }
-        let scale = f32::from_le_bytes(*scale);
         for ((product, mut sums), (_, values)) in products.iter_mut().zip(sums).zip(&tokens) {
             for (sum, (&code, value)) in sums.iter_mut().zip(rest.iter().zip(*values)) {
-                *sum += centred(code) * value;
+                *sum += component(code) * value;
             }
-            *product = total(sums) * scale;
+            *product = total(sums);
         }
     }
 }
@@ -73,11 +75,6 @@ fn total(sums: [f32; LANES]) -> f32 {
     let eight: [f32; 8] = std::array::from_fn(|lane| sums[lane] + sums[lane + 8]);
     let four: [f32; 4] = std::array::from_fn(|lane| eight[lane] + eight[lane + 4]);
     (four[0] + four[2]) + (four[1] + four[3])
-}
-
-#[inline(always)]
-fn centred(code: u8) -> f32 {
-    (i32::from(code) - i32::from(int8::BIAS)) as f32
 }
 
 /// Defines `few` for one instruction set.

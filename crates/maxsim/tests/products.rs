@@ -89,13 +89,34 @@ fn products_agree_with_naive_over_ragged_shapes() {
     for dim in [
         1, 3, 8, 15, 16, 33, 64, 96, 127, 128, 256, 300, 384, 1025, 2051,
     ] {
-        for n in [1, 3, 4, 5, 8, 9, 16, 17, 20, 21, 24, 31, 32, 33, 64, 65] {
+        for n in [1, 2, 3, 4, 5, 8, 9, 16, 17, 20, 21, 24, 31, 32, 33, 64, 65] {
             for m in [1, 2, 5, 6, 11, 12, 13, random.between(20, 60)] {
                 compare(n, m, dim, (dim * 1000 + n * 100 + m) as u64);
             }
         }
     }
     compare(300, 40, 128, 5);
+}
+
+#[test]
+fn products_of_huge_tokens_and_tiny_scales_are_finite() {
+    let (dim, huge) = (32, 3e36);
+    let document = encode_int8(&vec![1e-3; dim], dim).unwrap();
+    for kernel in Kernel::available() {
+        for n in 1..=9 {
+            let query = Query::with_kernel(kernel, &vec![huge; n * dim], dim).unwrap();
+            let mut products = vec![0.0; n];
+            query.products_int8(&document, 0..1, &mut products).unwrap();
+            for product in products {
+                let error = (product / (dim as f32 * 3e33) - 1.0).abs();
+                assert!(
+                    error < 0.01,
+                    "{n} tokens, {} kernel: {product}",
+                    kernel.name()
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -109,13 +109,15 @@ fn is_conflict(error: &postgres::Error) -> bool {
 
 /// Another session. Recovery can be in the way of this, too: it looks into the catalogs.
 fn another(standby: &Cluster, database: &str) -> Client {
-    let begin = Instant::now();
-    loop {
+    let mut session = None;
+    wait_until("recovery lets a session in", BOUND, || {
         match standby.config(database, "postgres").connect(NoTls) {
-            Ok(client) => return client,
-            Err(error) => assert!(is_conflict(&error) && begin.elapsed() < BOUND, "{error:?}"),
+            Ok(client) => session = Some(client),
+            Err(error) => assert!(is_conflict(&error), "{error:?}"),
         }
-    }
+        session.is_some()
+    });
+    session.expect("waited for")
 }
 
 /// Compares, in one snapshot, what the index of a standby gives with the exact order. An error where recovery was in the way.
